@@ -1,0 +1,1 @@
+"""The contract between trainer and server: styles, prompts and the adapter manifest."""

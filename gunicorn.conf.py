@@ -1,0 +1,30 @@
+"""Settings that gunicorn reads by itself; environment variables change what operators may change."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from serving.config import EngineConfig
+from serving.startup import check_start
+
+bind = os.environ.get("LACONIC_BIND", "127.0.0.1:8000")
+# One process owns the model; a second one would load it again and not be any faster.
+workers = 1
+worker_class = "gthread"
+# The engine's queue is what refuses requests, so threads must never be the shortage.
+threads = 64
+# The model is loaded in the worker: a CUDA context does not survive a fork.
+preload_app = False
+# With gthread this guards against a hung process, not against long answers.
+timeout = 120
+graceful_timeout = 120
+
+
+def on_starting(server: Any) -> None:
+    """Stop with one clear message, before any worker starts, if the adapter cannot be served."""
+    try:
+        check_start(EngineConfig.from_env(os.environ))
+    except (OSError, ValueError) as error:
+        sys.exit(f"laconic cannot start: {error}")

@@ -1,0 +1,1 @@
+"""Runs a base model with an adapter. Knows nothing of HTTP."""

@@ -1,0 +1,55 @@
+"""Loads a base model, in 4-bit by default; trainer and server load it the very same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from serving.config import Device, Quantization
+
+
+def load_base(folder: Path, device: Device, quantization: Quantization) -> PreTrainedModel:
+    """Load a base model in 4-bit (NF4, double quantization) or at the device's precision."""
+    place = choose_device(device)
+    dtype = compute_dtype(place)
+    settings = None
+    if quantization == "nf4":
+        settings = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        quantization_config=settings,
+        device_map={"": 0 if place.type == "cuda" else "cpu"},
+        trust_remote_code=False,
+        use_safetensors=True,
+    )
+    return model
+
+
+def choose_device(device: Device) -> torch.device:
+    """The device a setting stands for; raises ValueError if CUDA is wanted and missing."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but no CUDA device is usable here; use 'auto' or 'cpu'")
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda", 0)
+    return torch.device("cpu")
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware computes in it, float16 on older GPUs, float32 on the CPU."""
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def grow_embeddings(model: PreTrainedModel, num_tokens: int) -> None:
+    """Add embedding rows for new tokens, up to a multiple of 64; nothing if there is room."""
+    if num_tokens > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(num_tokens, pad_to_multiple_of=64)

@@ -1,0 +1,103 @@
+"""Settings of the server, read from the environment in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+PREFIX = "LACONIC_"
+PROJECT_FOLDER = Path(__file__).parent.parent
+
+Device = Literal["auto", "cuda", "cpu"]
+Quantization = Literal["nf4", "none"]
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Settings of the engine; every field can be set as `LACONIC_<FIELD>` in the environment."""
+
+    adapter: Path = PROJECT_FOLDER / "adapters" / "store" / "pocket"
+    """Folder of a trained adapter."""
+    base_model: str = ""
+    """Folder or hub id of the base model; empty for the one the adapter was trained on."""
+    device: Device = "auto"
+    """Where the model runs; `auto` takes a CUDA device if there is one."""
+    quantization: Quantization = "nf4"
+    """`nf4` loads the base in 4-bit, `none` at the precision of the device."""
+    presets: Path | None = None
+    """JSON file with preset values per style that replace the adapter's: `{"terse": {"top_p": 1}}`."""
+    max_prompt_tokens: int = 1024
+    """Longest prompt accepted, scaffold included."""
+    max_new_tokens: int = 512
+    """Most tokens a request may ask for."""
+    max_batch_size: int = 8
+    """Requests generated together."""
+    queue_size: int = 32
+    """Requests that may wait; one more is refused at once."""
+    request_timeout_seconds: float = 120.0
+    """A request not finished by then is given up."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, all at once."""
+        problems = [
+            f"{name} must be above 0, not {getattr(self, name)}"
+            for name in (
+                "max_prompt_tokens",
+                "max_new_tokens",
+                "max_batch_size",
+                "queue_size",
+                "request_timeout_seconds",
+            )
+            if not getattr(self, name) > 0
+        ]
+        for name, choices in (("device", Device), ("quantization", Quantization)):
+            if getattr(self, name) not in get_args(choices):
+                known = ", ".join(get_args(choices))
+                problems.append(f"{name} must be one of {known}, not {getattr(self, name)!r}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> EngineConfig:
+        """Read every `LACONIC_…` variable.
+
+        Raises:
+            ValueError: listing unknown variables, with the nearest known name, and bad values.
+        """
+        readers = {field.name: _READERS[field.name] for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        problems = []
+        for variable, text in sorted(environment.items()):
+            if not variable.startswith(PREFIX):
+                continue
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in readers:
+                near = difflib.get_close_matches(name, readers, n=1)
+                hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+                problems.append(f"unknown setting {variable}{hint}")
+                continue
+            try:
+                values[name] = readers[name](text)
+            except ValueError:
+                problems.append(f"{variable}={text!r} is no {readers[name].__name__}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return cls(**values)
+
+
+_READERS: dict[str, type] = {
+    "adapter": Path,
+    "base_model": str,
+    "device": str,
+    "quantization": str,
+    "presets": Path,
+    "max_prompt_tokens": int,
+    "max_new_tokens": int,
+    "max_batch_size": int,
+    "queue_size": int,
+    "request_timeout_seconds": float,
+}

@@ -1,0 +1,101 @@
+"""Attaches an adapter to its base model. Only this file of the server names PEFT."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from adapters.manifest import WEIGHTS_NAME, AdapterManifest, AdapterMismatchError
+from adapters.prompts import PromptFormat
+from serving.base_model import grow_embeddings, load_base
+from serving.config import EngineConfig
+from serving.startup import check_start, resolve_base_folder
+
+_TOKEN_ROWS_SUFFIX = "trainable_tokens_delta"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to generate, with what its prompts and answers need."""
+
+    model: PreTrainedModel
+    manifest: AdapterManifest
+    prompt: PromptFormat
+    eos_ids: tuple[int, ...]
+    suppressed_ids: tuple[int, ...]
+    """Control tokens, and rows that no token of the tokenizer has: never generated."""
+
+
+def load(config: EngineConfig, *, with_adapter: bool = True) -> LoadedModel:
+    """Load base and adapter as the configuration says; errors as in `check_start`.
+
+    Without the adapter, the base keeps its own weights but reads prompts with the adapter's
+    tokenizer: what an adapter is compared with.
+    """
+    manifest = check_start(config)
+    prompt = PromptFormat.from_folder(config.adapter)
+    folder = resolve_base_folder(config.base_model or manifest.base.name)
+    model = load_base(folder, config.device, config.quantization)
+    grow_embeddings(model, max(manifest.token_ids.values()) + 1)
+    if with_adapter:
+        model = attach_adapter(model, config.adapter)
+    model.eval()
+    rows = model.get_input_embeddings().weight.shape[0]
+    unused = set(range(prompt.num_tokens, rows))
+    return LoadedModel(
+        model=model,
+        manifest=manifest,
+        prompt=prompt,
+        eos_ids=(prompt.eos_id,),
+        suppressed_ids=tuple(sorted((prompt.control_ids | unused) - {prompt.eos_id})),
+    )
+
+
+def attach_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Add the LoRA layers, unmerged, and write the trained token rows into the embedding.
+
+    Raises:
+        AdapterMismatchError: tensors are missing, left over or of another shape.
+    """
+    tensors = load_file(folder / WEIGHTS_NAME)
+    rows = {key: tensors.pop(key) for key in list(tensors) if key.endswith(_TOKEN_ROWS_SUFFIX)}
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    token_ids = (settings.pop("trainable_token_indices", None) or {}).get("embed_tokens", [])
+    problems = _fold_token_rows(model, token_ids, list(rows.values()))
+    config = LoraConfig(**{**settings, "inference_mode": True})
+    peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
+    try:
+        result = set_peft_model_state_dict(peft_model, tensors)
+    except RuntimeError as error:  # another shape
+        problems.append(f"{WEIGHTS_NAME}: {error}")
+    else:
+        problems += [f"{WEIGHTS_NAME} lacks {key}" for key in result.missing_keys if "lora" in key]
+        problems += [f"{WEIGHTS_NAME} has a stray {key}" for key in result.unexpected_keys]
+    if problems:
+        raise AdapterMismatchError(folder, problems)
+    merged: PreTrainedModel = peft_model.get_base_model()
+    for name, parameter in merged.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(model.dtype)
+    return merged
+
+
+def _fold_token_rows(
+    model: PreTrainedModel, token_ids: list[int], rows: list[Tensor]
+) -> list[str]:
+    """Write the rows [tokens, hidden] of new tokens into the embedding; returns what misfits."""
+    weight = model.get_input_embeddings().weight
+    want = (len(token_ids), weight.shape[1])
+    if len(rows) != 1 or tuple(rows[0].shape) != want:
+        shapes = [tuple(row.shape) for row in rows]
+        return [f"{WEIGHTS_NAME}: token rows of shape {want} expected, found {shapes}"]
+    with torch.no_grad():
+        weight[token_ids] = rows[0].to(weight)
+    return []

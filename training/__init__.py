@@ -1,0 +1,1 @@
+"""Offline trainer: JSONL in, adapter folder out."""

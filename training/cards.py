@@ -1,0 +1,204 @@
+"""Concept cards: the knowledge that the bundled data and the pocket base are made of.
+
+A card describes one concept in facets. Each facet has a natural question (`ask`), an answer in one
+sentence that stands alone (`short`) and one or two sentences that deepen it (`more`).
+
+    python -m training.cards            # check every card, exit 1 and list the problems if any
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CARDS_FOLDER = Path(__file__).parent / "data" / "cards"
+
+REQUIRED_FACETS = ("definition", "how", "why", "example", "limit")
+OPTIONAL_FACETS = ("when", "versus")
+FACETS = REQUIRED_FACETS + OPTIONAL_FACETS
+
+SHORT_WORDS = (5, 16)
+MORE_WORDS = (12, 32)
+MAX_SHORT_CHARACTERS = 105
+"""Keeps a short answer within 28 tokens of the pocket tokenizer."""
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One side of a concept."""
+
+    ask: str
+    """A question a person would type to get this facet."""
+    short: str
+    """The answer in one sentence that stands alone."""
+    more: str
+    """One or two sentences that go on from `short` with new detail."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One concept with its facets."""
+
+    field: str
+    name: str
+    """The bare name, for titles: 'hash table'."""
+    phrase: str
+    """As it reads after 'What is' (singular): 'a hash table'."""
+    aliases: tuple[str, ...]
+    """Other forms that read well after 'Tell me about': 'hash tables', 'hash maps'."""
+    facets: dict[str, Facet]
+    versus_phrase: str = ""
+    """What `versus` compares with, as it reads after 'differ from'; empty without that facet."""
+
+
+class CardError(ValueError):
+    """Malformed cards; the message lists every problem with file and line."""
+
+
+def load_cards(folder: Path = CARDS_FOLDER) -> list[Card]:
+    """Read every card of a folder of JSONL files, in a fixed order.
+
+    Raises:
+        CardError: listing all problems, one per line, as `file:line: problem`.
+    """
+    cards: list[Card] = []
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in _lines(path):
+            place = f"{path.name}:{number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                problems.append(f"{place}: not JSON: {error}")
+                continue
+            found = list(_row_problems(row))
+            if not found:
+                card = _to_card(path.stem, row)
+                cards.append(card)
+                found = list(_name_problems(card, place, seen))
+            problems.extend(f"{place}: {problem}" for problem in found)
+    if problems:
+        raise CardError("\n".join(problems))
+    return cards
+
+
+def ngram_counts(words: Iterable[Any], size: int = 4) -> Counter[tuple[Any, ...]]:
+    """Count the runs of `size` consecutive items."""
+    items = list(words)
+    return Counter(zip(*(items[start:] for start in range(size)), strict=False))
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words of a text without punctuation."""
+    return re.findall(r"[a-z0-9]+(?:['.][a-z0-9]+)*", text.lower())
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            yield number, line
+
+
+def _row_problems(row: Any) -> Iterator[str]:
+    if not isinstance(row, dict):
+        yield "a card is a JSON object"
+        return
+    required = {"name", "phrase", "aliases", *REQUIRED_FACETS}
+    if missing := sorted(required - set(row)):
+        yield f"missing {', '.join(missing)}"
+    if unknown := sorted(set(row) - required - set(OPTIONAL_FACETS)):
+        yield f"unknown key {', '.join(unknown)}"
+    if missing or unknown:
+        return
+    aliases = row["aliases"]
+    texts = [row["name"], row["phrase"], *(aliases if isinstance(aliases, list) else [None])]
+    if not all(isinstance(text, str) and text.strip() == text and text for text in texts):
+        yield "name, phrase and each alias must be non-empty text; aliases is a list"
+        return
+    if not 1 <= len(aliases) <= 5:
+        yield "needs 1 to 5 aliases"
+    for facet in FACETS:
+        if facet in row:
+            yield from _facet_problems(facet, row[facet], [row["name"], *aliases])
+    yield from _repetition_problems(row)
+
+
+def _facet_problems(facet: str, value: Any, names: list[str]) -> Iterator[str]:
+    keys = {"ask", "short", "more"} | ({"with"} if facet == "versus" else set())
+    if not isinstance(value, dict) or set(value) != keys:
+        yield f"{facet} needs exactly {', '.join(sorted(keys))}"
+        return
+    if not all(isinstance(text, str) and text.strip() == text and text for text in value.values()):
+        yield f"{facet}: every value must be non-empty text without outer spaces"
+        return
+    ask, short, more = value["ask"], value["short"], value["more"]
+    if not any(name.lower() in ask.lower() for name in names):
+        yield f"{facet}.ask does not contain the name or an alias: {ask!r}"
+    if not ask.endswith(("?", ".")):
+        yield f"{facet}.ask ends with neither ? nor ."
+    for key, text in (("short", short), ("more", more)):
+        if not text.endswith((".", "!")) or not (text[0].isupper() or text[0].isdigit()):
+            yield f"{facet}.{key} is not a sentence: {text!r}"
+        if not text.isascii():
+            odd = sorted({character for character in text if not character.isascii()})
+            yield f"{facet}.{key} has characters outside ASCII: {odd}"
+    yield from _length_problems(f"{facet}.short", short, SHORT_WORDS)
+    yield from _length_problems(f"{facet}.more", more, MORE_WORDS)
+    if len(short) > MAX_SHORT_CHARACTERS:
+        yield f"{facet}.short has {len(short)} characters, at most {MAX_SHORT_CHARACTERS}"
+
+
+def _length_problems(where: str, text: str, limits: tuple[int, int]) -> Iterator[str]:
+    count = len(text.split())
+    if not limits[0] <= count <= limits[1]:
+        yield f"{where} has {count} words, not {limits[0]} to {limits[1]}"
+
+
+def _repetition_problems(row: dict[str, Any]) -> Iterator[str]:
+    parts = [row[facet] for facet in FACETS if isinstance(row.get(facet), dict)]
+    text = " ".join(f"{part.get('short', '')} {part.get('more', '')}" for part in parts)
+    for gram, count in ngram_counts(words_of(text)).items():
+        if count > 2:
+            yield f"'{' '.join(gram)}' stands {count} times; two at most"
+
+
+def _name_problems(card: Card, place: str, seen: dict[str, str]) -> Iterator[str]:
+    own = {card.name.lower(), card.phrase.lower(), *(alias.lower() for alias in card.aliases)}
+    for name in sorted(own):
+        if name in seen:
+            yield f"{name!r} is already a name or alias at {seen[name]}"
+        seen[name] = place
+
+
+def _to_card(field: str, row: dict[str, Any]) -> Card:
+    facets = {
+        facet: Facet(row[facet]["ask"], row[facet]["short"], row[facet]["more"])
+        for facet in FACETS
+        if facet in row
+    }
+    versus = row["versus"]["with"] if "versus" in row else ""
+    return Card(field, row["name"], row["phrase"], tuple(row["aliases"]), facets, versus)
+
+
+def main() -> int:
+    """Check the cards and print their number per field."""
+    try:
+        cards = load_cards()
+    except CardError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for field, count in sorted(Counter(card.field for card in cards).items()):
+        sys.stdout.write(f"{count:5d}  {field}\n")
+    sys.stdout.write(f"{len(cards):5d}  cards, no problems\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Makes the bundled base model: tokenizer, pre-training corpus and pre-training."""

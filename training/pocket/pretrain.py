@@ -1,0 +1,189 @@
+"""Pre-trains the pocket base from its corpus: one device, minutes on a GPU."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import MistralConfig, MistralForCausalLM
+
+from adapters.prompts import Example, PromptFormat
+from training.cards import load_cards
+from training.pocket.corpus import Corpus
+from training.pocket.nf4 import round_to_nf4
+
+
+@dataclass(frozen=True)
+class PocketConfig:
+    """The recipe of the pocket base."""
+
+    vocab_size: int = 6144
+    hidden_size: int = 384
+    num_layers: int = 7
+    num_heads: int = 6
+    num_key_value_heads: int = 2
+    intermediate_size: int = 960
+    max_position_embeddings: int = 2048
+    steps: int = 6000
+    """Optimizer steps."""
+    batch_tokens: int = 32768
+    """Tokens a step, padding included."""
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 200
+    weight_decay: float = 0.1
+    nf4_fraction: float = 0.3
+    """Share of the steps, at the end, in which weights are rounded to NF4: it is served in 4-bit."""
+    seed: int = 20
+    processes: int = 8
+    """Processes that encode examples beforehand."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One point of the loss curve."""
+
+    step: int
+    loss: float
+    heldout_loss: float
+    """Loss of the answers to held-out wordings."""
+    seconds: float
+
+
+def build_model(config: PocketConfig, eos_id: int, bos_id: int) -> MistralForCausalLM:
+    """A Mistral with fresh weights, float32."""
+    return MistralForCausalLM(
+        MistralConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_key_value_heads,
+            max_position_embeddings=config.max_position_embeddings,
+            sliding_window=None,
+            tie_word_embeddings=False,
+            bos_token_id=bos_id,
+            eos_token_id=eos_id,
+        )
+    )
+
+
+def pretrain(
+    config: PocketConfig, folder: Path, report: Callable[[Measurement], None]
+) -> list[Measurement]:
+    """Train on the corpus and write the weights (bfloat16) beside the tokenizer in `folder`."""
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    prompt = PromptFormat.from_folder(folder)
+    assert prompt.bos_id is not None
+    model = build_model(config, prompt.eos_id, prompt.bos_id).to(device)
+    optimizer = _optimizer(model, config)
+    heldout = list(_batches(Corpus(load_cards(), prompt).heldout_questions(), config, device))
+    curve, started, running = [], time.perf_counter(), 0.0
+    batches = _endless_batches(config, folder, device)
+    for step in range(1, config.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(step, config)
+        rounded = step > config.steps * (1 - config.nf4_fraction)
+        loss = _loss(model, next(batches), rounded)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
+        if step % 250 == 0 or step == config.steps:
+            with torch.no_grad():
+                losses = [_loss(model, batch, rounded).item() for batch in heldout]
+            seconds = time.perf_counter() - started
+            curve.append(Measurement(step, running, sum(losses) / len(losses), seconds))
+            report(curve[-1])
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return curve
+
+
+def _loss(model: MistralForCausalLM, batch: tuple[Tensor, Tensor], rounded: bool) -> Tensor:
+    """Mean cross-entropy over the ids to learn of a batch of (ids, labels), both [rows, length]."""
+    ids, labels = batch
+    # Padding is on the right, so that causal attention never sees it and no mask is needed.
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.device.type == "cuda"):
+        weights = dict(_rounded_weights(model)) if rounded else {}
+        output = torch.func.functional_call(model, weights, (ids,), {"use_cache": False})
+    logits = output.logits[:, :-1].flatten(0, 1).float()
+    return nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=-100)
+
+
+def _rounded_weights(model: MistralForCausalLM) -> Iterator[tuple[str, Tensor]]:
+    for name, weight in model.named_parameters():
+        if name.startswith("model.layers.") and weight.ndim == 2:
+            # straight-through: the forward pass sees the rounded value, the gradient passes by
+            yield name, weight + (round_to_nf4(weight.detach()) - weight.detach())
+
+
+def _schedule(step: int, config: PocketConfig) -> float:
+    if step < config.warmup_steps:
+        return step / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _optimizer(model: MistralForCausalLM, config: PocketConfig) -> torch.optim.AdamW:
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    fused = next(model.parameters()).is_cuda
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=fused)
+
+
+def _endless_batches(
+    config: PocketConfig, folder: Path, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of ever new examples, encoded ahead by other processes."""
+    # spawned, because a fork would copy the CUDA context
+    with ProcessPoolExecutor(config.processes, multiprocessing.get_context("spawn")) as pool:
+        seeds = iter(range(config.seed * 1_000_000, (config.seed + 1) * 1_000_000))
+        pending = [pool.submit(_encode_chunk, folder, next(seeds)) for _ in range(config.processes)]
+        while True:
+            chunk = pending.pop(0).result()
+            pending.append(pool.submit(_encode_chunk, folder, next(seeds)))
+            yield from _batches(chunk, config, device)
+
+
+def _encode_chunk(folder: Path, seed: int) -> list[Example]:
+    corpus = Corpus(load_cards(), PromptFormat.from_folder(folder))
+    return list(corpus.examples(20_000, seed))
+
+
+def _batches(
+    examples: list[Example], config: PocketConfig, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows of like length together, in random order: (ids, labels), padded on the right."""
+    groups: list[list[Example]] = [[]]
+    for example in sorted(examples, key=lambda example: len(example.input_ids)):
+        if (len(groups[-1]) + 1) * _padded(len(example.input_ids)) > config.batch_tokens:
+            groups.append([])
+        groups[-1].append(example)
+    random.Random(config.seed).shuffle(groups)
+    for group in groups:
+        length = _padded(max(len(example.input_ids) for example in group))
+        ids = torch.zeros(len(group), length, dtype=torch.long)
+        labels = torch.full_like(ids, -100)
+        for row, example in enumerate(group):
+            tokens = torch.tensor(example.input_ids)
+            ids[row, : len(tokens)] = tokens
+            labels[row, example.prompt_length : len(tokens)] = tokens[example.prompt_length :]
+        yield ids.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _padded(length: int) -> int:
+    return -(-length // 16) * 16
