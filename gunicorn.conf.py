@@ -1,4 +1,4 @@
-"""Settings that gunicorn reads by itself; environment variables change what operators may change."""
+"""Settings that gunicorn reads by itself from this file's place."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ def build_app() -> Flask:
         ValueError: a setting or the adapter is wrong; the message lists every problem.
         FileNotFoundError: there is no such base model.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     engine = ModelEngine(EngineConfig.from_env(os.environ))
     engine.start()
     return create_app(engine)

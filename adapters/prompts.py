@@ -177,7 +177,7 @@ class PromptFormat:
             lead = f"{style_token}\n" if index == last_user and style_token is not None else ""
             turns.append({"role": message.role, "content": lead + _mark(index)})
         try:
-            text = self._template.render(
+            text: str = self._template.render(
                 messages=turns,
                 add_generation_prompt=messages[-1].role == "user",
                 bos_token=self._bos_token or "",

@@ -7,6 +7,9 @@ from typing import Any, NoReturn
 
 from flask import abort, current_app, request
 
+MAX_DIGITS = 100
+"""Longest whole number that is read; Python takes quadratic time over longer ones."""
+
 
 def read_json_object() -> dict[str, Any]:
     """The JSON object of the request's body; aborts with 400, 413 or 415 and the reason."""
@@ -14,7 +17,9 @@ def read_json_object() -> dict[str, Any]:
         abort(415, "Send JSON: add the header 'Content-Type: application/json'.")
     body = _read_body(current_app.config["MAX_BODY_BYTES"])
     try:
-        data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        data = json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_parse_int
+        )
     except UnicodeDecodeError:
         abort(400, "The body is not UTF-8 text.")
     except RecursionError:
@@ -28,17 +33,31 @@ def read_json_object() -> dict[str, Any]:
 
 def _read_body(limit: int) -> bytes:
     """The body, read here because Flask's own limit silently cuts chunked bodies short."""
-    stream, length = request.environ["wsgi.input"], request.content_length
+    length = request.content_length
     if length is None and not request.environ.get("wsgi.input_terminated"):
         return b""  # nothing was announced: reading would wait for ever
     body = b""
     if length is None or length <= limit:
-        wanted = limit + 1 if length is None else length
+        body = _read_up_to(limit + 1 if length is None else length)
+    if len(body) > limit or (length or 0) > limit:
+        abort(413, f"The body is larger than {limit} bytes.")
+    return body
+
+
+def _read_up_to(wanted: int) -> bytes:
+    stream, body = request.environ["wsgi.input"], b""
+    try:
         while len(body) < wanted and (chunk := stream.read(wanted - len(body))):
             body += chunk
-        if len(body) <= limit:
-            return body
-    abort(413, f"The body is larger than {limit} bytes.")
+    except Exception as error:  # each server has exceptions of its own for a broken body
+        abort(400, f"The body could not be read: {type(error).__name__}.")
+    return body
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits; at most {MAX_DIGITS} are accepted")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,8 +1,8 @@
 """Every error as one JSON shape (RFC 9457); the only file that knows status codes.
 
-    {"type": "about:blank", "title": "Unprocessable Content", "status": 422,
-     "detail": "style: Unknown style 'loud'. Choose one of: terse, verbose.",
-     "errors": {"style": ["Unknown style 'loud'. Choose one of: terse, verbose."]}}
+{"type": "about:blank", "title": "Unprocessable Content", "status": 422,
+"detail": "style: Unknown style 'loud'. Choose one of: terse, verbose.",
+"errors": {"style": ["Unknown style 'loud'. Choose one of: terse, verbose."]}}
 """
 
 from __future__ import annotations
@@ -53,8 +53,6 @@ def problem(status: int, detail: str, errors: FieldErrors | None = None) -> Resp
 
 def _http_error(error: HTTPException) -> Response:
     code = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
-    if code < HTTPStatus.BAD_REQUEST:  # a redirect
-        return Response(status=code, headers=list(error.get_headers()))
     response = problem(code, error.description or HTTPStatus(code).phrase)
     for name, value in error.get_headers():
         if name not in {"Content-Type", "Content-Length"}:
@@ -63,7 +61,7 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _validation_error(error: ValidationError) -> Response:
-    messages = error.normalized_messages()
+    messages = error.normalized_messages()  # type: ignore[no-untyped-call]
     fields = {str(field): _as_list(found) for field, found in messages.items()}
     detail = " ".join(f"{field}: {' '.join(found)}" for field, found in fields.items())
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from flask import current_app
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validates
@@ -11,15 +11,32 @@ from marshmallow.validate import Range
 from adapters.prompts import Message
 from serving.types import GenerationRequest
 
+
 class Number(fields.Float):
-    """A JSON number; marshmallow's Float takes "1" and true for 1.0 as well."""
+    """A JSON number; marshmallow's Float takes the text "1" for one as well."""
 
-    default_error_messages: ClassVar[dict[str, str]] = {"invalid": "Must be a number."}
+    def __init__(self, **kwargs: Any) -> None:
+        """Name the fix in the messages."""
+        messages: dict[str, Any] = {
+            "invalid": "Must be a number.",
+            "special": "Must be a finite number.",
+        }
+        super().__init__(error_messages=messages, **kwargs)
 
-    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
         if isinstance(value, bool | str):
             raise self.make_error("invalid")
-        return super()._deserialize(value, *args, **kwargs)
+        number: float = super()._deserialize(value, *args, **kwargs)
+        return number
+
+
+class WholeNumber(fields.Integer):
+    """A JSON number without a fraction."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Refuse 5.0, "5" and true."""
+        messages: dict[str, Any] = {"invalid": "Must be a whole number.", "too_large": "Too large."}
+        super().__init__(strict=True, error_messages=messages, **kwargs)
 
 
 class GenerateRequestSchema(Schema):
@@ -33,7 +50,8 @@ class GenerateRequestSchema(Schema):
     prompt = fields.String(
         required=True,
         error_messages={
-            "required": 'Missing. Send the text to answer, e.g. {"prompt": "What is DNS?"}.',
+            # marshmallow formats this text, hence the doubled braces
+            "required": 'Missing. Send the text to answer, e.g. {{"prompt": "What is DNS?"}}.',
             "null": "Must be text, not null.",
             "invalid": "Must be text.",
         },
@@ -50,14 +68,10 @@ class GenerateRequestSchema(Schema):
         allow_none=True,
         validate=Range(0, 1, min_inclusive=False, error="Must be above 0 and at most 1."),
     )
-    min_new_tokens = fields.Integer(
-        strict=True, allow_none=True, validate=Range(0, error="Must be 0 or more.")
-    )
-    max_new_tokens = fields.Integer(
-        strict=True, allow_none=True, validate=Range(1, error="Must be 1 or more.")
-    )
-    seed = fields.Integer(
-        strict=True, allow_none=True, validate=Range(0, 2**63 - 1, error="Must be 0 to 2^63 - 1.")
+    min_new_tokens = WholeNumber(allow_none=True, validate=Range(0, error="Must be 0 or more."))
+    max_new_tokens = WholeNumber(allow_none=True, validate=Range(1, error="Must be 1 or more."))
+    seed = WholeNumber(
+        allow_none=True, validate=Range(0, 2**63 - 1, error="Must be 0 to 2^63 - 1.")
     )
 
     def __init__(self, **kwargs: Any) -> None:

@@ -29,7 +29,7 @@ class EngineConfig:
     quantization: Quantization = "nf4"
     """`nf4` loads the base in 4-bit, `none` at the precision of the device."""
     presets: Path | None = None
-    """JSON file with preset values per style that replace the adapter's: `{"terse": {"top_p": 1}}`."""
+    """JSON file of preset values that replace the adapter's: `{"terse": {"top_p": 1}}`."""
     max_prompt_tokens: int = 1024
     """Longest prompt accepted, scaffold included."""
     max_new_tokens: int = 512

@@ -237,7 +237,7 @@ class ModelEngine:
         """Let the request that failed a batch fail by itself."""
         logger.error("a batch of %d failed", len(jobs), exc_info=error)
         if len(jobs) == 1:
-            jobs[0].error = GenerationError(f"the model failed on this request: {error}")
+            jobs[0].error = GenerationError("the model failed on this request; see the log")
             jobs[0].done.set()
             return
         for job in jobs:

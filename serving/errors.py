@@ -1,11 +1,11 @@
 """What can go wrong while answering.
 
-    ServingError
-    ├── InvalidRequestError        the request can never be answered as it stands; names the field
-    ├── EngineBusyError            the queue is full; come back later
-    ├── EngineNotReadyError        still loading, failed to load or stopped
-    ├── DeadlineExceededError      the answer was not finished in time
-    └── GenerationError            this one request failed inside the model
+ServingError
+├── InvalidRequestError        the request can never be answered as it stands; names the field
+├── EngineBusyError            the queue is full; come back later
+├── EngineNotReadyError        still loading, failed to load or stopped
+├── DeadlineExceededError      the answer was not finished in time
+└── GenerationError            this one request failed inside the model
 """
 
 from __future__ import annotations

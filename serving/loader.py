@@ -87,9 +87,7 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return merged
 
 
-def _fold_token_rows(
-    model: PreTrainedModel, token_ids: list[int], rows: list[Tensor]
-) -> list[str]:
+def _fold_token_rows(model: PreTrainedModel, token_ids: list[int], rows: list[Tensor]) -> list[str]:
     """Write the rows [tokens, hidden] of new tokens into the embedding; returns what misfits."""
     weight = model.get_input_embeddings().weight
     want = (len(token_ids), weight.shape[1])

@@ -76,7 +76,8 @@ def generate(
                 break
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
     return [
-        Output(tokens, reason or "length") for tokens, reason in zip(generated, finished, strict=True)
+        Output(tokens, reason or "length")
+        for tokens, reason in zip(generated, finished, strict=True)
     ]
 
 

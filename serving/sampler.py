@@ -69,7 +69,7 @@ def sample_top_p(logits: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
     """Ids [rows] picked by uniform `draws` [rows] from the `top_p` [rows] nucleus of the logits."""
     probabilities, order = torch.softmax(logits, dim=-1).sort(dim=-1, descending=True)
     cumulative = probabilities.cumsum(dim=-1)
-    # A token belongs to the nucleus if those before it have not reached top_p: the first always does.
+    # In the nucleus is a token if those before it have not reached top_p: the first always is.
     nucleus = cumulative - probabilities < top_p[:, None]
     cumulative = torch.where(nucleus, probabilities, 0.0).cumsum(dim=-1)
     target = draws[:, None] * cumulative[:, -1:]

@@ -1,6 +1,6 @@
 """Concept cards: the knowledge that the bundled data and the pocket base are made of.
 
-A card describes one concept in facets. Each facet has a natural question (`ask`), an answer in one
+A card describes one concept in facets. Each facet has natural questions (`asks`), an answer in one
 sentence that stands alone (`short`) and one or two sentences that deepen it (`more`).
 
     python -m training.cards            # check every card, exit 1 and list the problems if any
@@ -25,6 +25,7 @@ FACETS = REQUIRED_FACETS + OPTIONAL_FACETS
 
 SHORT_WORDS = (5, 16)
 MORE_WORDS = (12, 32)
+MIN_ASKS = 3
 MAX_SHORT_CHARACTERS = 105
 """Keeps a short answer within 28 tokens of the pocket tokenizer."""
 
@@ -33,8 +34,8 @@ MAX_SHORT_CHARACTERS = 105
 class Facet:
     """One side of a concept."""
 
-    ask: str
-    """A question a person would type to get this facet."""
+    asks: tuple[str, ...]
+    """Questions a person would type to get this facet."""
     short: str
     """The answer in one sentence that stands alone."""
     more: str
@@ -131,18 +132,16 @@ def _row_problems(row: Any) -> Iterator[str]:
 
 
 def _facet_problems(facet: str, value: Any, names: list[str]) -> Iterator[str]:
-    keys = {"ask", "short", "more"} | ({"with"} if facet == "versus" else set())
-    if not isinstance(value, dict) or set(value) != keys:
-        yield f"{facet} needs exactly {', '.join(sorted(keys))}"
+    keys = {"asks", "short", "more"} | ({"with"} if facet == "versus" else set())
+    if not isinstance(value, dict) or set(value) != keys or not isinstance(value["asks"], list):
+        yield f"{facet} needs exactly {', '.join(sorted(keys))}; asks is a list"
         return
-    if not all(isinstance(text, str) and text.strip() == text and text for text in value.values()):
-        yield f"{facet}: every value must be non-empty text without outer spaces"
+    texts = [*value["asks"], *(value[key] for key in keys - {"asks"})]
+    if not all(isinstance(text, str) and text.strip() == text and text for text in texts):
+        yield f"{facet}: every text must be non-empty and without outer spaces"
         return
-    ask, short, more = value["ask"], value["short"], value["more"]
-    if not any(name.lower() in ask.lower() for name in names):
-        yield f"{facet}.ask does not contain the name or an alias: {ask!r}"
-    if not ask.endswith(("?", ".")):
-        yield f"{facet}.ask ends with neither ? nor ."
+    asks, short, more = value["asks"], value["short"], value["more"]
+    yield from _ask_problems(facet, asks, names)
     for key, text in (("short", short), ("more", more)):
         if not text.endswith((".", "!")) or not (text[0].isupper() or text[0].isdigit()):
             yield f"{facet}.{key} is not a sentence: {text!r}"
@@ -153,6 +152,16 @@ def _facet_problems(facet: str, value: Any, names: list[str]) -> Iterator[str]:
     yield from _length_problems(f"{facet}.more", more, MORE_WORDS)
     if len(short) > MAX_SHORT_CHARACTERS:
         yield f"{facet}.short has {len(short)} characters, at most {MAX_SHORT_CHARACTERS}"
+
+
+def _ask_problems(facet: str, asks: list[str], names: list[str]) -> Iterator[str]:
+    if len(asks) < MIN_ASKS:
+        yield f"{facet} needs {MIN_ASKS} or more asks"
+    for ask in asks:
+        if not any(name.lower() in ask.lower() for name in names):
+            yield f"{facet}: no name or alias in {ask!r}"
+        if not ask.endswith(("?", ".")):
+            yield f"{facet}: neither ? nor . ends {ask!r}"
 
 
 def _length_problems(where: str, text: str, limits: tuple[int, int]) -> Iterator[str]:
@@ -179,7 +188,7 @@ def _name_problems(card: Card, place: str, seen: dict[str, str]) -> Iterator[str
 
 def _to_card(field: str, row: dict[str, Any]) -> Card:
     facets = {
-        facet: Facet(row[facet]["ask"], row[facet]["short"], row[facet]["more"])
+        facet: Facet(tuple(row[facet]["asks"]), row[facet]["short"], row[facet]["more"])
         for facet in FACETS
         if facet in row
     }

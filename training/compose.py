@@ -1,6 +1,6 @@
 """Composes the style examples from the concept cards, always the same ones from the same cards.
 
-    python -m training.compose      # writes training/data/verbosity_{pairs,heldout}.jsonl
+python -m training.compose      # writes training/data/verbosity_{pairs,heldout}.jsonl
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import json
 import random
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.prompts import PromptFormat
 from adapters.styles import TERSE, VERBOSE
 from training.cards import Card, load_cards, ngram_counts, words_of
-from training.questions import TEMPLATES, ask, normalize
+from training.questions import TEMPLATES, ask, ask_after_mention, normalize
+from training.wording import in_context
 
 DATA_FOLDER = Path(__file__).parent / "data"
 PAIRS_FILE = DATA_FOLDER / "verbosity_pairs.jsonl"
@@ -23,12 +25,18 @@ POCKET_FOLDER = Path(__file__).parent.parent / "models" / "pocket"
 
 NUM_QUESTIONS = 800
 NUM_HELDOUT = 100
+OWN_QUESTION_SHARE = 0.6
+MENTION_SHARE = 0.1
+"""Questions that name the concept in a sentence before; the rest come from the templates."""
+CONTEXT_SHARE = 0.2
+"""Questions that come with a remark before or after them."""
 MAX_TERSE_TOKENS = 28
 VERBOSE_TOKENS = (90, 230)
+_TARGET_TOKENS = (130, 200)
 SEED = 20
 
 # What a long answer goes on with after the facet that was asked for.
-_CONTINUATIONS = {
+CONTINUATIONS = {
     "definition": ("how", "why", "example", "limit", "when"),
     "how": ("why", "example", "limit", "when"),
     "why": ("how", "example", "limit", "when"),
@@ -48,18 +56,31 @@ _FACET_WEIGHTS = {
 }
 _LINKS = {"example": ("For example, ", "For instance, "), "limit": ("Still, ", "Even so, ")}
 # Only these are lower-cased behind a link: anything else may be a proper noun.
-_LOWERABLE = frozenset(
-    "A An The In On At When If With Without Many Most Some Each Every One Two Because For To As "
-    "After Before During Under From By Even Any Few Several Only Not No There Its Their".split()
-)
+_LOWERABLE = {
+    "A", "An", "The", "In", "On", "At", "When", "If", "With", "Without", "Many", "Most", "Some",
+    "Each", "Every", "One", "Two", "Because", "For", "To", "As", "After", "Before", "During",
+    "Under", "From", "By", "Even", "Any", "Few", "Several", "Only", "Not", "No", "There", "Its",
+    "Their",
+}  # fmt: skip
 
 
-def heldout_facets(cards: list[Card]) -> dict[str, str]:
-    """Card name to the facet whose own question is kept out of every training text."""
+@dataclass(frozen=True)
+class Question:
+    """One wording about one facet of a card."""
+
+    card: Card
+    facet: str
+    text: str
+
+
+def heldout_questions(cards: list[Card]) -> list[Question]:
+    """Questions of some cards' own that are kept out of every training text."""
     rng = random.Random(SEED)
-    chosen = rng.sample([card.name for card in cards], NUM_HELDOUT)
-    facets = {card.name: sorted(card.facets) for card in cards}
-    return {name: rng.choice(facets[name]) for name in chosen}
+    questions = []
+    for card in rng.sample(cards, NUM_HELDOUT):
+        facet = rng.choice(sorted(card.facets))
+        questions.append(Question(card, facet, card.facets[facet].asks[0]))
+    return questions
 
 
 def terse_answer(card: Card, facet: str) -> str:
@@ -75,20 +96,21 @@ def verbose_answer(card: Card, facet: str, prompt: PromptFormat, rng: random.Ran
     """
     lead = card.facets[facet]
     paragraphs = [[lead.short, lead.more], []]
-    target = rng.randint(130, 200)
-    for index, other in enumerate(name for name in _CONTINUATIONS[facet] if name in card.facets):
-        if len(prompt.encode_words(_join(paragraphs))) >= target:
+    target = rng.randint(*_TARGET_TOKENS)
+    for index, other in enumerate(name for name in CONTINUATIONS[facet] if name in card.facets):
+        if len(prompt.encode_words(join_paragraphs(paragraphs))) >= target:
             break
         part = card.facets[other]
-        sentences = [_linked(other, part.short, rng), part.more]
+        sentences = [link(other, part.short, rng), part.more]
+        # The first continuation explains, the others illustrate: a paragraph each.
+        place = min(index, 1)
         for take in (sentences, sentences[:1]):
-            paragraph = 0 if index == 0 else 1
-            grown = [list(p) for p in paragraphs]
-            grown[paragraph] += take
-            if _acceptable(_join(grown), prompt):
+            grown = [list(sentences) for sentences in paragraphs]
+            grown[place] += take
+            if _acceptable(join_paragraphs(grown), prompt):
                 paragraphs = grown
                 break
-    text = _join(paragraphs)
+    text = join_paragraphs(paragraphs)
     if len(prompt.encode_words(text)) < VERBOSE_TOKENS[0]:
         raise ValueError(f"{card.name}: no long answer about its {facet} fits")
     return text
@@ -101,37 +123,28 @@ def compose_pairs(cards: list[Card], prompt: PromptFormat) -> list[dict[str, str
         ValueError: a card cannot give the answers; names every such card.
     """
     rng = random.Random(SEED + 1)
-    held = heldout_facets(cards)
-    taken = {normalize(card.facets[held[card.name]].ask) for card in cards if card.name in held}
-    questions: list[tuple[Card, str, str]] = []
+    taken = {normalize(question.text) for question in heldout_questions(cards)}
+    questions: list[Question] = []
     # Whole rounds over all cards, so that each gives its share of the questions.
     while len(questions) < NUM_QUESTIONS:
-        for card in rng.sample(cards, len(cards)):
-            facet = _choose_facet(card, rng)
-            question = _choose_question(card, facet, taken, rng)
-            if question is not None and len(questions) < NUM_QUESTIONS:
-                taken.add(normalize(question))
-                questions.append((card, facet, question))
+        for card in rng.sample(cards, min(len(cards), NUM_QUESTIONS - len(questions))):
+            question = _choose_question(card, taken, rng)
+            taken.add(normalize(question.text))
+            questions.append(question)
     return list(_rows(questions, prompt, rng))
 
 
 def compose_heldout(cards: list[Card], prompt: PromptFormat) -> list[dict[str, str]]:
     """The held-out questions in both styles; no training text has their wording."""
-    rng = random.Random(SEED + 2)
-    held = heldout_facets(cards)
-    questions = [
-        (card, held[card.name], card.facets[held[card.name]].ask)
-        for card in cards
-        if card.name in held
-    ]
-    return list(_rows(questions, prompt, rng))
+    return list(_rows(heldout_questions(cards), prompt, random.Random(SEED + 2)))
 
 
 def _rows(
-    questions: Iterable[tuple[Card, str, str]], prompt: PromptFormat, rng: random.Random
+    questions: Iterable[Question], prompt: PromptFormat, rng: random.Random
 ) -> Iterator[dict[str, str]]:
     problems = []
-    for card, facet, question in questions:
+    for question in questions:
+        card, facet = question.card, question.facet
         terse = terse_answer(card, facet)
         if (tokens := len(prompt.encode_words(terse))) > MAX_TERSE_TOKENS:
             problems.append(f"{card.field}/{card.name}: {facet}.short has {tokens} tokens")
@@ -140,37 +153,40 @@ def _rows(
         except ValueError as error:
             problems.append(f"{card.field}/{error}")
             continue
-        yield {"prompt": question, "completion": terse, "style": TERSE.name}
-        yield {"prompt": question, "completion": verbose, "style": VERBOSE.name}
+        yield {"prompt": question.text, "completion": terse, "style": TERSE.name}
+        yield {"prompt": question.text, "completion": verbose, "style": VERBOSE.name}
     if problems:
         raise ValueError("\n".join(problems))
 
 
-def _choose_facet(card: Card, rng: random.Random) -> str:
-    facets = list(card.facets)
-    return rng.choices(facets, [_FACET_WEIGHTS[facet] for facet in facets])[0]
+def _choose_question(card: Card, taken: set[str], rng: random.Random) -> Question:
+    """One of the card's own questions or a template, in a wording not yet taken."""
+    while True:
+        facets = list(card.facets)
+        facet = rng.choices(facets, [_FACET_WEIGHTS[facet] for facet in facets])[0]
+        kind = rng.random()
+        if kind < OWN_QUESTION_SHARE:
+            text = rng.choice(card.facets[facet].asks)
+        elif kind < OWN_QUESTION_SHARE + MENTION_SHARE:
+            text = ask_after_mention(card, facet, rng)
+        else:
+            text = ask(card, facet, rng.choice(TEMPLATES[facet]), rng)
+        if rng.random() < CONTEXT_SHARE:
+            text = in_context(text, rng)
+        if normalize(text) not in taken:
+            return Question(card, facet, text)
 
 
-def _choose_question(card: Card, facet: str, taken: set[str], rng: random.Random) -> str | None:
-    """The card's own question or a template, half and half, in a wording not yet taken."""
-    own = card.facets[facet].ask
-    if rng.random() < 0.5 and normalize(own) not in taken:
-        return own
-    for template in rng.sample(TEMPLATES[facet], len(TEMPLATES[facet])):
-        question = ask(card, facet, template, rng)
-        if normalize(question) not in taken and len(question.split()) > 1:
-            return question
-    return None
-
-
-def _linked(facet: str, sentence: str, rng: random.Random) -> str:
+def link(facet: str, sentence: str, rng: random.Random) -> str:
+    """The sentence, often with a link that fits the facet: 'For example, a login page …'."""
     first = sentence.split()[0]
     if facet not in _LINKS or first not in _LOWERABLE or rng.random() < 0.4:
         return sentence
     return rng.choice(_LINKS[facet]) + first.lower() + sentence[len(first) :]
 
 
-def _join(paragraphs: list[list[str]]) -> str:
+def join_paragraphs(paragraphs: list[list[str]]) -> str:
+    """Sentences to text, with an empty line between paragraphs."""
     return "\n\n".join(" ".join(sentences) for sentences in paragraphs if sentences)
 
 

@@ -121,6 +121,9 @@ class TrainConfig:
             )
         if not self.styles or len(set(self.style_names)) < len(self.styles):
             yield "styles must be given, each under a name of its own"
+        yield from self._data_problems()
+
+    def _data_problems(self) -> Iterator[str]:
         for path in (self.train_data, self.heldout_data):
             if path is not None and not path.is_file():
                 yield f"data file {path} does not exist"
@@ -129,7 +132,8 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the manifest."""
-        return _plain(dataclasses.asdict(self))
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -152,10 +156,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         else:
             data[name.strip()] = yaml.safe_load(value)
     values = _typed_values(data, problems)
-    if not problems:
-        config = TrainConfig(**values)
+    config = None if problems else TrainConfig(**values)
+    if config is not None:
         problems += config.problems()
-    if problems:
+    if config is None or problems:
         raise ConfigError(f"{path}:" + "".join(f"\n  - {problem}" for problem in problems))
     return config
 
@@ -166,7 +170,9 @@ def _typed_values(data: Mapping[str, Any], problems: list[str]) -> dict[str, Any
     for name, value in data.items():
         if name not in hints:
             near = difflib.get_close_matches(str(name), hints, n=1)
-            problems.append(f"unknown key {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+            problems.append(
+                f"unknown key {name!r}" + (f"; did you mean {near[0]}?" if near else "")
+            )
             continue
         try:
             values[name] = _typed(hints[name], value)

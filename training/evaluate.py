@@ -60,6 +60,7 @@ def judge(
     folder: Path, manifest: AdapterManifest, prompts: Sequence[str], config: TrainConfig
 ) -> AdapterManifest:
     """Measure an adapter on prompts and write the report into its manifest."""
+    _free_memory()
     engine_config = EngineConfig(
         adapter=folder,
         base_model=config.base_model,

@@ -163,16 +163,95 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+MENTIONS = (
+    "My boss mentioned {name}.",
+    "A friend told me about {name}.",
+    "I keep reading about {name}.",
+    "I have heard of {name} but can't explain it.",
+    "I'm confused about {name}.",
+    "I'm reading up on {name}.",
+    "I stumbled over {name} today.",
+    "I need to understand {name} for work.",
+    "I got asked about {name}.",
+    "I have to give a talk on {name}.",
+    "I know a little about {name}.",
+    "Our lecture today was about {name}.",
+    "We are discussing {name} in class.",
+    "There is a chapter on {name} in my book.",
+    "My exam covers {name}.",
+    "My notes just say {name}.",
+    "The documentation mentions {name}.",
+    "The article goes on and on about {name}.",
+    "Somebody on the radio talked about {name}.",
+    "In a meeting they brought up {name}.",
+    "Everybody talks about {name}.",
+    "My question is about {name}.",
+    "Let's talk about {name}.",
+    "{name}, I see that everywhere.",
+)
+"""First sentences that name the concept, so that a follow-up can ask about it."""
+
 FOLLOW_UPS: dict[str, tuple[str, ...]] = {
-    "definition": ("Remind me what it is.", "And what is it exactly?", "Define it again, please."),
-    "how": ("How does it work?", "And how does that work?", "How exactly?", "how so"),
-    "why": ("Why does it matter?", "And why is that important?", "What is it good for?"),
-    "example": ("Can you give me an example?", "For example?", "Show me an example, please."),
-    "limit": ("What is the downside?", "Are there any limits?", "And what can go wrong?"),
-    "when": ("When would I use it?", "When does that come up?", "And when?"),
-    "versus": ("How does it differ from {other}?", "Is it the same as {other}?"),
+    "definition": (
+        "What is it?",
+        "What is that?",
+        "What does that mean?",
+        "What exactly is it?",
+        "Define it, please.",
+        "Can you explain it?",
+        "What are they talking about?",
+        "Remind me what that is.",
+    ),
+    "how": (
+        "How does it work?",
+        "And how does that work?",
+        "How exactly?",
+        "how so",
+        "What happens there?",
+        "Explain the mechanism.",
+        "How is it done?",
+        "Walk me through it.",
+    ),
+    "why": (
+        "Why does it matter?",
+        "And why is that important?",
+        "What is it good for?",
+        "Why should I care?",
+        "What does it buy us?",
+        "What is the benefit?",
+        "What's the point?",
+    ),
+    "example": (
+        "Can you give me an example?",
+        "For example?",
+        "Show me an example, please.",
+        "What would be an example?",
+        "Do you have a concrete case?",
+        "Where would I see that?",
+    ),
+    "limit": (
+        "What is the downside?",
+        "Are there any limits?",
+        "And what can go wrong?",
+        "What are the drawbacks?",
+        "Where is the catch?",
+        "What should I watch out for?",
+    ),
+    "when": (
+        "When would I use it?",
+        "When does that come up?",
+        "And when?",
+        "When is it the right choice?",
+        "In which situations?",
+    ),
+    "versus": (
+        "How does it differ from {other}?",
+        "Is it the same as {other}?",
+        "Isn't that just {other}?",
+        "Compare it with {other}.",
+    ),
 }
-"""Second questions about a concept that the conversation has already named."""
+"""Questions about a concept that has just been named."""
 
 
 def ask(card: Card, facet: str, template: str, rng: random.Random) -> str:
@@ -182,9 +261,21 @@ def ask(card: Card, facet: str, template: str, rng: random.Random) -> str:
     return _capitalized(template.format(phrase=card.phrase, name=name, other=other), template)
 
 
+def ask_after_mention(card: Card, facet: str, rng: random.Random) -> str:
+    """A sentence that names the concept, then a question that only says 'it'."""
+    mention = rng.choice(MENTIONS)
+    name = rng.choice((card.phrase, *card.aliases))
+    return f"{_capitalized(mention.format(name=name), mention)} {follow_up(card, facet, rng)}"
+
+
+def follow_up(card: Card, facet: str, rng: random.Random) -> str:
+    """A question about a facet of the concept that the conversation has just named."""
+    return rng.choice(FOLLOW_UPS[facet]).format(other=card.versus_phrase)
+
+
 def all_questions(card: Card, facet: str) -> list[str]:
-    """The card's own question for a facet, then every template with every name, without repeats."""
-    questions = [card.facets[facet].ask]
+    """The card's own questions for a facet, then every template with every name, no repeats."""
+    questions = list(card.facets[facet].asks)
     other = card.versus_phrase if facet == "versus" else ""
     for template in TEMPLATES[facet]:
         names = (card.phrase, *card.aliases) if "{name}" in template else (card.phrase,)

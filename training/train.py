@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import math
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,11 +16,10 @@ from trl import SFTConfig, SFTTrainer
 
 from adapters.base import read_base_facts
 from adapters.manifest import AdapterManifest
-from adapters.prompts import FORMAT_VERSION, PromptError, PromptFormat, Message
-from adapters.styles import Style
+from adapters.prompts import FORMAT_VERSION, Message, PromptError, PromptFormat
 from serving.base_model import choose_device
 from serving.startup import resolve_base_folder
-from training.config import ConfigError, TrainConfig
+from training.config import TrainConfig
 from training.evaluate import judge
 from training.model import load_trainable_base, lora_config
 from training.progress import ProgressBar
@@ -51,7 +49,9 @@ def train(config: TrainConfig) -> Path:
     """
     base_folder = resolve_base_folder(config.base_model)
     rows = load_rows(config.train_data, config.style_names)
-    heldout = [] if config.heldout_data is None else load_rows(config.heldout_data, config.style_names)
+    heldout = (
+        [] if config.heldout_data is None else load_rows(config.heldout_data, config.style_names)
+    )
     output = config.output_folder
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{config.name}-", dir=output.parent) as temporary:
@@ -101,7 +101,8 @@ def encode_rows(rows: list[Row], config: TrainConfig, prompt: PromptFormat) -> D
             continue
         if len(example.input_ids) > config.max_length:
             problems.append(
-                f"row {number} has {len(example.input_ids)} tokens, max_length is {config.max_length}"
+                f"row {number} has {len(example.input_ids)} tokens, "
+                f"max_length is {config.max_length}"
             )
         assert example.input_ids[-1] == prompt.eos_id
         columns["input_ids"].append(example.input_ids)

@@ -32,7 +32,7 @@ class PocketConfig:
     num_key_value_heads: int = 2
     intermediate_size: int = 960
     max_position_embeddings: int = 2048
-    steps: int = 6000
+    steps: int = 9000
     """Optimizer steps."""
     batch_tokens: int = 32768
     """Tokens a step, padding included."""
@@ -40,7 +40,7 @@ class PocketConfig:
     warmup_steps: int = 200
     weight_decay: float = 0.1
     nf4_fraction: float = 0.3
-    """Share of the steps, at the end, in which weights are rounded to NF4: it is served in 4-bit."""
+    """Share of the steps, the last ones, that see weights rounded to NF4, as they are served."""
     seed: int = 20
     processes: int = 8
     """Processes that encode examples beforehand."""
@@ -94,7 +94,7 @@ def pretrain(
             group["lr"] = config.learning_rate * _schedule(step, config)
         rounded = step > config.steps * (1 - config.nf4_fraction)
         loss = _loss(model, next(batches), rounded)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

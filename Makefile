@@ -1,0 +1,85 @@
+# `make` or `make help` lists the targets.
+PYTHON ?= python3
+# Options for pip, e.g. PIP_ARGS="--index-url …" for another build of torch.
+PIP_ARGS ?=
+CONFIG ?= training/configs/pocket.yaml
+
+BIN := .venv/bin
+RUNTIME := .venv/.runtime
+TOOLS := .venv/.tools
+POCKET := adapters/store/pocket/manifest.json
+# Nothing is fetched unless a configuration names a model of the hub.
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve train test test-fast test-gpu check fix bench pocket data image clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(RUNTIME) $(POCKET)  ## Set up, train the bundled adapter if it is not there, serve it
+	@printf '\nServing on http://127.0.0.1:8000 (Ctrl-C stops it). When /health answers 200, try:\n'
+	@printf '  curl -s localhost:8000/health\n'
+	@printf "  curl -s localhost:8000/generate -H 'Content-Type: application/json' -d '{\"prompt\": \"What is rate limiting?\", \"style\": \"terse\"}'\n"
+	@printf "  curl -s localhost:8000/generate -H 'Content-Type: application/json' -d '{\"prompt\": \"What is rate limiting?\", \"style\": \"verbose\"}'\n\n"
+	@exec $(BIN)/gunicorn wsgi:app
+
+serve: $(RUNTIME)  ## Serve the adapter in LACONIC_ADAPTER (default: the bundled one)
+	@exec $(BIN)/gunicorn wsgi:app
+
+train: $(RUNTIME)  ## Train anew: make train CONFIG=training/configs/….yaml
+	$(BIN)/python -m training train --config $(CONFIG)
+
+test: $(TOOLS)  ## Every test that runs on a CPU, under 10 minutes
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-fast: $(TOOLS)  ## The tests that take seconds
+	$(BIN)/python -m pytest
+
+test-gpu: $(TOOLS)  ## The tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: $(TOOLS)  ## Lint, format, types and import rules; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m training.cards
+
+fix: $(TOOLS)  ## Format, and repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(RUNTIME)  ## Measure the naive server on the bundled model
+	$(BIN)/python -m bench.naive_server
+
+data: $(RUNTIME)  ## Compose the style examples from the concept cards
+	$(BIN)/python -m training.compose
+
+pocket: $(RUNTIME)  ## Pre-train the bundled base anew (minutes on a GPU, many hours on a CPU)
+	$(BIN)/python -m training.pocket
+
+image:  ## Build the container image
+	docker build -t laconic .
+
+clean:  ## Remove the environment, caches and training leftovers; adapters stay
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(POCKET):
+	$(BIN)/python -m training train --config training/configs/pocket.yaml
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed; name one with PYTHON=python3.12'; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { rm -rf .venv; echo 'On Debian and Ubuntu: apt install python3-venv'; exit 1; }
+
+$(RUNTIME): requirements.txt | .venv/bin/pip
+	@echo 'Installing what the server and the trainer need; this takes a minute or two …'
+	@$(BIN)/pip install -q --disable-pip-version-check $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+$(TOOLS): requirements-dev.txt $(RUNTIME)
+	@echo 'Installing the tools …'
+	@$(BIN)/pip install -q --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""Reproducible measurements: a table for people, then one line of JSON."""

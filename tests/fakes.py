@@ -1,0 +1,74 @@
+"""Hand-written stand-ins that keep the promises of what they replace."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar
+
+from adapters.styles import STYLES, TERSE
+from serving.errors import InvalidRequestError
+from serving.types import Completion, EngineStatus, GenerationRequest
+
+COMPLETION = Completion(
+    text="It caps how many requests a caller may send in a given time.",
+    style="terse",
+    num_prompt_tokens=17,
+    num_tokens=13,
+    finish_reason="stop",
+    seconds=0.25,
+)
+
+READY = EngineStatus(
+    state="ready",
+    detail="",
+    model="pocket",
+    adapter="pocket-verbosity",
+    adapter_version="1",
+    quantization="nf4",
+    device="cuda:0",
+    gpu_memory_gb=4.5,
+    num_running=2,
+    num_waiting=3,
+    queue_size=32,
+    default_style=TERSE.name,
+    styles=STYLES,
+)
+
+
+Entry = TypeVar("Entry")
+
+
+class FakeEngine:
+    """A `serving.types.Engine` without a model: records requests, answers from a script.
+
+    Each request takes the next entry of `script`: a completion is returned, an error is raised.
+    After the last entry every request gets `COMPLETION` in the style that it named.
+    """
+
+    def __init__(self, *script: Completion | Exception) -> None:
+        self.script = list(script)
+        self.requests: list[GenerationRequest] = []
+        self.snapshot: EngineStatus | Exception = READY
+
+    def generate(self, request: GenerationRequest) -> Completion:
+        """The next entry of the script; styles are looked up as a real engine does."""
+        self.requests.append(request)
+        if self.script:
+            return _return_or_raise(self.script.pop(0))
+        known = [style.name for style in STYLES]
+        style = TERSE.name if request.style is None else request.style
+        if style not in known:
+            raise InvalidRequestError(
+                "style", f"Unknown style {style!r}. Choose one of: {', '.join(known)}."
+            )
+        return dataclasses.replace(COMPLETION, style=style)
+
+    def status(self) -> EngineStatus:
+        """Whatever a test put into `snapshot`."""
+        return _return_or_raise(self.snapshot)
+
+
+def _return_or_raise(entry: Entry | Exception) -> Entry:
+    if isinstance(entry, Exception):
+        raise entry
+    return entry
