@@ -6,10 +6,10 @@ import os
 import sys
 from typing import Any
 
-from serving.config import EngineConfig
+from serving.config import BIND_VARIABLE, EngineConfig
 from serving.startup import check_start
 
-bind = os.environ.get("LACONIC_BIND", "127.0.0.1:8000")
+bind = os.environ.get(BIND_VARIABLE, "127.0.0.1:8000")
 # One process owns the model; a second one would load it again and not be any faster.
 workers = 1
 worker_class = "gthread"

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 _SLICES = 16
 _SLICE_BYTES = 4096
@@ -36,7 +36,7 @@ def read_base_facts(folder: Path, name: str) -> BaseFacts:
         ValueError: config.json or a weight file is malformed.
     """
     config_bytes = (folder / "config.json").read_bytes()
-    config = json.loads(config_bytes)
+    architecture, vocab_size = _read_config(config_bytes, folder / "config.json")
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         raise FileNotFoundError(f"{folder} holds no *.safetensors weights")
@@ -48,13 +48,18 @@ def read_base_facts(folder: Path, name: str) -> BaseFacts:
     for shard in shards:
         for piece in _shard_pieces(shard):
             digest.update(piece)
-    text_config: dict[str, Any] = config.get("text_config") or config
-    return BaseFacts(
-        name=name,
-        architecture=str((config.get("architectures") or ["unknown"])[0]),
-        vocab_size=int(text_config["vocab_size"]),
-        fingerprint=digest.hexdigest(),
-    )
+    return BaseFacts(name, architecture, vocab_size, digest.hexdigest())
+
+
+def _read_config(config_bytes: bytes, path: Path) -> tuple[str, int]:
+    """Architecture and vocabulary size."""
+    try:
+        config = json.loads(config_bytes)
+        text_config = config.get("text_config") or config
+        architectures = config.get("architectures") or ["unknown"]
+        return str(architectures[0]), int(text_config["vocab_size"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is no model configuration: {error!r}") from error
 
 
 def _shard_pieces(path: Path) -> Iterator[bytes]:
@@ -66,10 +71,21 @@ def _shard_pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         header = _read_header(file, size, path)
         yield header
+        if 8 + len(header) + _data_bytes(header, path) != size:
+            raise ValueError(f"{path} is not a whole safetensors file")
         start, step = 8 + len(header), max(1, (size - 8 - len(header)) // _SLICES)
         for offset in range(start, size, step):
             file.seek(offset)
             yield file.read(_SLICE_BYTES)
+
+
+def _data_bytes(header: bytes, path: Path) -> int:
+    """Length of the data that a header announces."""
+    try:
+        entries = [entry for name, entry in json.loads(header).items() if name != "__metadata__"]
+        return max((int(entry["data_offsets"][1]) for entry in entries), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} has a malformed header: {error!r}") from error
 
 
 def _read_header(file: BinaryIO, size: int, path: Path) -> bytes:

@@ -177,9 +177,9 @@ def check_adapter(folder: Path, base: BaseFacts | None = None) -> AdapterManifes
     manifest = None
     if not problems:
         try:
-            manifest = AdapterManifest.from_json(
-                (folder / MANIFEST_NAME).read_text(encoding="utf-8")
-            )
+            # bytes, because reading as text would hide a changed line end
+            text = (folder / MANIFEST_NAME).read_bytes().decode("utf-8")
+            manifest = AdapterManifest.from_json(text)
         except ValueError as error:
             problems.append(f"{MANIFEST_NAME}: {error}")
     if manifest is not None:

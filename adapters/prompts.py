@@ -74,8 +74,8 @@ class PromptFormat:
         self.eos_token = eos_token
         self._bos_token = bos_token
         # Two fixed tokenizers instead of one with a flag: the flag is state shared by threads.
-        self._scaffold_tokenizer = Tokenizer.from_str(tokenizer_json)
-        self._words_tokenizer = Tokenizer.from_str(_without_added_tokens(tokenizer_json))
+        self._scaffold_tokenizer = _tokenizer(tokenizer_json)
+        self._words_tokenizer = _tokenizer(_without_added_tokens(tokenizer_json))
         for tokenizer in (self._scaffold_tokenizer, self._words_tokenizer):
             tokenizer.no_truncation()
             tokenizer.no_padding()
@@ -94,6 +94,8 @@ class PromptFormat:
             PromptError: the tokenizer names no end-of-text token, or the template is broken.
         """
         config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise PromptError(f"{folder / 'tokenizer_config.json'} is no JSON object")
         eos_token = _token_text(config.get("eos_token"))
         if eos_token is None:
             raise PromptError(f"{folder / 'tokenizer_config.json'} names no eos_token")
@@ -141,7 +143,6 @@ class PromptFormat:
         ids = self.encode_words(opening + answer)
         tail = self._encode_scaffold(closing)
         tail = tail[: tail.index(self.eos_id) + 1] if self.eos_id in tail else [self.eos_id]
-        assert self.bos_id is None or prompt.count(self.bos_id) == 1
         return Example(prompt + ids + tail, len(prompt))
 
     def encode_words(self, text: str) -> list[int]:
@@ -153,7 +154,8 @@ class PromptFormat:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, control tokens left out."""
-        text: str = self._scaffold_tokenizer.decode(list(ids), skip_special_tokens=True)
+        words = [token_id for token_id in ids if token_id not in self.control_ids]
+        text: str = self._scaffold_tokenizer.decode(words, skip_special_tokens=True)
         return text
 
     def _around_answer(
@@ -183,7 +185,7 @@ class PromptFormat:
                 bos_token=self._bos_token or "",
                 eos_token=self.eos_token,
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise PromptError(f"the chat template refuses these messages: {error}") from error
         if _mark(last_user) not in text:
             raise PromptError("the chat template leaves out the last user message")
@@ -197,7 +199,7 @@ class PromptFormat:
                 ids += self._encode_scaffold(part)
             else:
                 ids += self.encode_words(messages[int(part)].content)
-        if self.bos_id is not None and self.bos_id not in ids and self._adds_bos:
+        if self.bos_id is not None and self._adds_bos and ids[:1] != [self.bos_id]:
             ids.insert(0, self.bos_id)
         return ids
 
@@ -213,6 +215,13 @@ class PromptFormat:
     def _words_start_with_space(self) -> bool:
         first = self._words_tokenizer.encode("a", add_special_tokens=False).tokens[0]
         return bool(first.startswith("▁"))
+
+
+def _tokenizer(tokenizer_json: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # the library raises bare exceptions
+        raise PromptError(f"tokenizer.json is malformed: {error}") from error
 
 
 def _mark(index: int) -> str:
@@ -235,8 +244,7 @@ def _raise_exception(message: str) -> None:
 
 
 def _without_added_tokens(tokenizer_json: str) -> str:
-    data = json.loads(tokenizer_json)
-    return json.dumps({**data, "added_tokens": [], "post_processor": None})
+    return json.dumps({**json.loads(tokenizer_json), "added_tokens": [], "post_processor": None})
 
 
 def _token_text(token: Any) -> str | None:

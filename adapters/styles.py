@@ -8,6 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_PRESET_WORDS = {
+    "temperature": "a number",
+    "top_p": "a number",
+    "min_new_tokens": "a whole number",
+    "max_new_tokens": "a whole number",
+    "do_sample": "true or false",
+}
+_KINDS = {"a number": (int, float), "a whole number": (int,), "true or false": (bool,)}
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -40,6 +49,12 @@ class Preset:
         return dataclasses.replace(self, **given)  # type: ignore[arg-type]
 
     def _problems(self) -> Iterator[str]:
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), _PRESET_WORDS[field.name]
+            # True is an int to Python, but no number to people.
+            if type(value) not in _KINDS[kind]:
+                yield f"{field.name} must be {kind}, not {value!r}"
+                return
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             yield f"temperature must be 0 or more, not {self.temperature}"
         if not 0 < self.top_p <= 1:
@@ -66,6 +81,9 @@ class Style:
 
     def __post_init__(self) -> None:
         """Refuse a style nobody could ask for or that could not be tokenized."""
+        for text in (self.name, self.token, self.description):
+            if not isinstance(text, str):
+                raise ValueError(f"name, token and description of a style are text, not {text!r}")
         if not self.name or self.name != self.name.strip():
             raise ValueError(f"a style needs a name without outer spaces, not {self.name!r}")
         if not self.token or any(character.isspace() for character in self.token):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 PREFIX = "LACONIC_"
+BIND_VARIABLE = "LACONIC_BIND"
+"""Read by gunicorn.conf.py: where the server listens is no matter of the engine."""
 PROJECT_FOLDER = Path(__file__).parent.parent
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -43,23 +45,17 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, all at once."""
-        problems = [
-            f"{name} must be above 0, not {getattr(self, name)}"
-            for name in (
-                "max_prompt_tokens",
-                "max_new_tokens",
-                "max_batch_size",
-                "queue_size",
-                "request_timeout_seconds",
-            )
-            if not getattr(self, name) > 0
-        ]
+        if problems := list(self._problems()):
+            raise ValueError("; ".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        for name in _POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                yield f"{name} must be above 0 and finite, not {getattr(self, name)}"
         for name, choices in (("device", Device), ("quantization", Quantization)):
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
-                problems.append(f"{name} must be one of {known}, not {getattr(self, name)!r}")
-        if problems:
-            raise ValueError("; ".join(problems))
+                yield f"{name} must be one of {known}, not {getattr(self, name)!r}"
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> EngineConfig:
@@ -68,27 +64,40 @@ class EngineConfig:
         Raises:
             ValueError: listing unknown variables, with the nearest known name, and bad values.
         """
-        readers = {field.name: _READERS[field.name] for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
         problems = []
         for variable, text in sorted(environment.items()):
-            if not variable.startswith(PREFIX):
-                continue
             name = variable.removeprefix(PREFIX).lower()
-            if name not in readers:
-                near = difflib.get_close_matches(name, readers, n=1)
+            if not variable.startswith(PREFIX) or variable == BIND_VARIABLE:
+                continue
+            if name not in _READERS:
+                near = difflib.get_close_matches(name, _READERS, n=1)
                 hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
                 problems.append(f"unknown setting {variable}{hint}")
-                continue
-            try:
-                values[name] = readers[name](text)
-            except ValueError:
-                problems.append(f"{variable}={text!r} is no {readers[name].__name__}")
+            elif not text:
+                problems.append(f"{variable} is empty; leave it out instead")
+            else:
+                try:
+                    values[name] = _READERS[name](text)
+                except ValueError:
+                    problems.append(f"{variable}={text!r} is no {_READERS[name].__name__}")
+        # Made even if a variable was wrong, so that all problems are told at once.
+        try:
+            config = cls(**values)
+        except ValueError as error:
+            raise ValueError("; ".join([*problems, str(error)])) from error
         if problems:
             raise ValueError("; ".join(problems))
-        return cls(**values)
+        return config
 
 
+_POSITIVE = (
+    "max_prompt_tokens",
+    "max_new_tokens",
+    "max_batch_size",
+    "queue_size",
+    "request_timeout_seconds",
+)
 _READERS: dict[str, type] = {
     "adapter": Path,
     "base_model": str,

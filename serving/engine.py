@@ -30,6 +30,9 @@ from serving.types import Completion, EngineStatus, GenerationRequest
 
 logger = logging.getLogger(__name__)
 
+_POLL_SECONDS = 0.2
+"""How often an idle engine looks whether it was stopped."""
+
 
 @dataclass
 class _Job:
@@ -55,7 +58,9 @@ class ModelEngine:
         """Check the adapter; raises what `serving.startup.check_start` raises."""
         self._config = config
         self._manifest: AdapterManifest = check_start(config)
-        self._queue: queue.Queue[_Job | None] = queue.Queue(config.queue_size)
+        self._queue: queue.Queue[_Job] = queue.Queue(config.queue_size)
+        # Held while a request is put into the queue, so that none slips in behind a stop.
+        self._admission = threading.Lock()
         self._state: Literal["loading", "ready", "failed", "stopped"] = "loading"
         self._detail = "the model is being loaded"
         self._loaded: LoadedModel | None = None
@@ -69,10 +74,11 @@ class ModelEngine:
 
     def stop(self) -> None:
         """Finish what runs, refuse what waits."""
-        self._state, self._detail = "stopped", "the server is shutting down"
-        self._fail_waiting()
-        self._queue.put(None)
-        self._thread.join()
+        with self._admission:
+            self._state, self._detail = "stopped", "the server is shutting down"
+            self._fail_waiting()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def generate(self, request: GenerationRequest) -> Completion:
         """Answer one request, waiting for it; see `serving.types.Engine`."""
@@ -80,13 +86,16 @@ class ModelEngine:
         if self._state != "ready" or self._loaded is None:
             raise EngineNotReadyError(self._detail)
         job = self._admit(request, self._loaded, started)
-        try:
-            self._queue.put_nowait(job)
-        except queue.Full:
-            raise EngineBusyError(
-                f"{self._config.queue_size} requests are waiting already",
-                retry_after_seconds=self._estimate_wait(),
-            ) from None
+        with self._admission:
+            if self._state != "ready":
+                raise EngineNotReadyError(self._detail)
+            try:
+                self._queue.put_nowait(job)
+            except queue.Full:
+                raise EngineBusyError(
+                    f"{self._config.queue_size} requests are waiting already",
+                    retry_after_seconds=self._estimate_wait(),
+                ) from None
         if not job.done.wait(self._config.request_timeout_seconds):
             job.abandoned = True
             raise DeadlineExceededError(
@@ -154,6 +163,8 @@ class ModelEngine:
             if value is not None and value > most:
                 raise InvalidRequestError(name, f"{value} is over this server's limit of {most}.")
         low, high = request.min_new_tokens, request.max_new_tokens
+        if high is None and preset.max_new_tokens > most:
+            high = most  # the limit holds for presets as well
         if low is None and high is not None:
             low = min(preset.min_new_tokens, high)  # whoever asks for less wants less
         if high is None and low is not None:
@@ -192,23 +203,19 @@ class ModelEngine:
         )
         if self._state == "loading":
             self._state = "ready"
-        while (jobs := self._next_jobs()) is not None:
-            self._answer(jobs, loaded)
+        while self._state == "ready":
+            self._answer(self._next_jobs(), loaded)
 
-    def _next_jobs(self) -> list[_Job] | None:
-        """Wait for a request, then take along those that wait too; None at the end."""
-        job = self._queue.get()
-        jobs = []
-        while job is not None:
-            if not job.abandoned:
-                jobs.append(job)
-            if len(jobs) == self._config.max_batch_size:
-                break
-            try:
-                job = self._queue.get_nowait()
-            except queue.Empty:
-                break
-        return None if job is None and not jobs else jobs
+    def _next_jobs(self) -> list[_Job]:
+        """Wait a moment for a request, then take along those that wait too."""
+        jobs: list[_Job] = []
+        try:
+            jobs.append(self._queue.get(timeout=_POLL_SECONDS))
+            while len(jobs) < self._config.max_batch_size:
+                jobs.append(self._queue.get_nowait())
+        except queue.Empty:
+            pass
+        return [job for job in jobs if not job.abandoned]
 
     def _answer(self, jobs: list[_Job], loaded: LoadedModel) -> None:
         if not jobs:
@@ -249,6 +256,5 @@ class ModelEngine:
                 job = self._queue.get_nowait()
             except queue.Empty:
                 return
-            if job is not None:
-                job.error = EngineNotReadyError(self._detail)
-                job.done.set()
+            job.error = EngineNotReadyError(self._detail)
+            job.done.set()

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -68,16 +73,13 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     rows = {key: tensors.pop(key) for key in list(tensors) if key.endswith(_TOKEN_ROWS_SUFFIX)}
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     token_ids = (settings.pop("trainable_token_indices", None) or {}).get("embed_tokens", [])
+    settings.pop("base_model_name_or_path", None)  # the manifest tells the base
     problems = _fold_token_rows(model, token_ids, list(rows.values()))
     config = LoraConfig(**{**settings, "inference_mode": True})
     peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
-    try:
-        result = set_peft_model_state_dict(peft_model, tensors)
-    except RuntimeError as error:  # another shape
-        problems.append(f"{WEIGHTS_NAME}: {error}")
-    else:
-        problems += [f"{WEIGHTS_NAME} lacks {key}" for key in result.missing_keys if "lora" in key]
-        problems += [f"{WEIGHTS_NAME} has a stray {key}" for key in result.unexpected_keys]
+    problems += _misfits(get_peft_model_state_dict(peft_model), tensors)
+    if not problems:
+        set_peft_model_state_dict(peft_model, tensors)
     if problems:
         raise AdapterMismatchError(folder, problems)
     merged: PreTrainedModel = peft_model.get_base_model()
@@ -85,6 +87,17 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         if "lora_" in name:
             parameter.data = parameter.data.to(model.dtype)
     return merged
+
+
+def _misfits(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """Tensors that are missing, left over or of another shape."""
+    problems = [f"{WEIGHTS_NAME} lacks {key}" for key in sorted(set(wanted) - set(found))]
+    problems += [f"{WEIGHTS_NAME} has a stray {key}" for key in sorted(set(found) - set(wanted))]
+    for key in sorted(set(wanted) & set(found)):
+        want, have = tuple(wanted[key].shape), tuple(found[key].shape)
+        if want != have:
+            problems.append(f"{WEIGHTS_NAME}: {key} has the shape {have}, not {want}")
+    return problems
 
 
 def _fold_token_rows(model: PreTrainedModel, token_ids: list[int], rows: list[Tensor]) -> list[str]:

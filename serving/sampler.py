@@ -44,8 +44,11 @@ class Sampler:
             [1.0 if preset.greedy else preset.temperature for preset in presets], device=device
         )
         self._top_p = torch.tensor([preset.top_p for preset in presets], device=device)
-        self._min_new = torch.tensor([preset.min_new_tokens for preset in presets], device=device)
-        self._eos = torch.tensor(list(eos_ids), device=device)
+        # At least one: an empty answer helps nobody.
+        self._min_new = torch.tensor(
+            [max(1, preset.min_new_tokens) for preset in presets], device=device
+        )
+        self._eos = torch.tensor(list(eos_ids), dtype=torch.long, device=device)
         self._suppressed = torch.tensor(list(suppressed_ids), dtype=torch.long, device=device)
         self._all_greedy = bool(self._greedy.all())
 
@@ -70,7 +73,8 @@ def sample_top_p(logits: Tensor, top_p: Tensor, draws: Tensor) -> Tensor:
     probabilities, order = torch.softmax(logits, dim=-1).sort(dim=-1, descending=True)
     cumulative = probabilities.cumsum(dim=-1)
     # In the nucleus is a token if those before it have not reached top_p: the first always is.
-    nucleus = cumulative - probabilities < top_p[:, None]
+    # One without any probability never is, or a draw that rounds to 1 could pick it.
+    nucleus = (cumulative - probabilities < top_p[:, None]) & (probabilities > 0)
     cumulative = torch.where(nucleus, probabilities, 0.0).cumsum(dim=-1)
     target = draws[:, None] * cumulative[:, -1:]
     place = (cumulative <= target).sum(dim=-1, keepdim=True)

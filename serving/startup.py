@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -47,4 +48,14 @@ def check_start(config: EngineConfig) -> AdapterManifest:
     manifest = check_adapter(config.adapter, facts)
     if config.presets is None:
         return manifest
-    return manifest.with_presets(json.loads(config.presets.read_text(encoding="utf-8")))
+    return manifest.with_presets(_read_presets(config.presets))
+
+
+def _read_presets(path: Path) -> dict[str, Any]:
+    try:
+        presets = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"presets file {path} is no JSON: {error}") from error
+    if not isinstance(presets, dict) or not all(isinstance(v, dict) for v in presets.values()):
+        raise ValueError(f'presets file {path} must look like {{"terse": {{"top_p": 1}}}}')
+    return presets

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from training.config import ConfigError, load_config
-from training.rows import DataError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,7 +43,7 @@ def main() -> int:
 
     try:
         folder = train(config)
-    except (DataError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adapters.prompts import PromptFormat
 from adapters.styles import TERSE, VERBOSE
+from training import data_card
 from training.cards import Card, load_cards, ngram_counts, words_of
 from training.questions import TEMPLATES, ask, ask_after_mention, normalize
 from training.wording import in_context
@@ -25,10 +26,10 @@ POCKET_FOLDER = Path(__file__).parent.parent / "models" / "pocket"
 
 NUM_QUESTIONS = 800
 NUM_HELDOUT = 100
-OWN_QUESTION_SHARE = 0.6
-MENTION_SHARE = 0.1
+OWN_QUESTION_SHARE = 0.55
+MENTION_SHARE = 0.15
 """Questions that name the concept in a sentence before; the rest come from the templates."""
-CONTEXT_SHARE = 0.2
+CONTEXT_SHARE = 0.4
 """Questions that come with a remark before or after them."""
 MAX_TERSE_TOKENS = 28
 VERBOSE_TOKENS = (90, 230)
@@ -128,9 +129,7 @@ def compose_pairs(cards: list[Card], prompt: PromptFormat) -> list[dict[str, str
     # Whole rounds over all cards, so that each gives its share of the questions.
     while len(questions) < NUM_QUESTIONS:
         for card in rng.sample(cards, min(len(cards), NUM_QUESTIONS - len(questions))):
-            question = _choose_question(card, taken, rng)
-            taken.add(normalize(question.text))
-            questions.append(question)
+            questions.append(_choose_question(card, taken, rng))
     return list(_rows(questions, prompt, rng))
 
 
@@ -160,7 +159,7 @@ def _rows(
 
 
 def _choose_question(card: Card, taken: set[str], rng: random.Random) -> Question:
-    """One of the card's own questions or a template, in a wording not yet taken."""
+    """One of the card's own questions or a template, in a wording not yet taken; takes it."""
     while True:
         facets = list(card.facets)
         facet = rng.choices(facets, [_FACET_WEIGHTS[facet] for facet in facets])[0]
@@ -171,10 +170,13 @@ def _choose_question(card: Card, taken: set[str], rng: random.Random) -> Questio
             text = ask_after_mention(card, facet, rng)
         else:
             text = ask(card, facet, rng.choice(TEMPLATES[facet]), rng)
+        # Before the remark is added, or a held-out wording could hide behind one.
+        if normalize(text) in taken:
+            continue
+        taken.add(normalize(text))
         if rng.random() < CONTEXT_SHARE:
             text = in_context(text, rng)
-        if normalize(text) not in taken:
-            return Question(card, facet, text)
+        return Question(card, facet, text)
 
 
 def link(facet: str, sentence: str, rng: random.Random) -> str:
@@ -198,13 +200,16 @@ def _acceptable(text: str, prompt: PromptFormat) -> bool:
 
 
 def main() -> int:
-    """Write both files."""
+    """Write both files and the tables of the data card."""
     cards, prompt = load_cards(), PromptFormat.from_folder(POCKET_FOLDER)
+    files = {}
     for path, compose in ((PAIRS_FILE, compose_pairs), (HELDOUT_FILE, compose_heldout)):
-        rows = compose(cards, prompt)
+        files[path.name] = rows = compose(cards, prompt)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         path.write_text("".join(lines), encoding="utf-8")
-        sys.stdout.write(f"{path.name}: {len(rows)} rows\n")
+    tables = data_card.describe(cards, files, prompt)
+    data_card.update(DATA_FOLDER / "README.md", tables)
+    sys.stdout.write(f"{tables}\n")
     return 0
 
 

@@ -14,6 +14,17 @@ import yaml
 
 from adapters.styles import STYLES, Style
 
+_POSITIVE = (
+    "learning_rate",
+    "epochs",
+    "lora_r",
+    "lora_alpha",
+    "max_length",
+    "effective_batch_size",
+    "micro_batch_size",
+    "logging_steps",
+)
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every problem."""
@@ -33,6 +44,8 @@ class TrainConfig:
     """JSONL rows that are only measured; their questions also judge the finished adapter."""
     output: Path = Path()
     """Folder of the finished adapter; `adapters/store/<name>` if not given."""
+    checkpoints: Path = Path("runs")
+    """Folder in which a run keeps its checkpoints, one folder per adapter name."""
     version: str = "1"
     """Version of the adapter, for the manifest."""
     styles: tuple[Style, ...] = STYLES
@@ -106,7 +119,7 @@ class TrainConfig:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the values, one sentence each."""
-        for name in ("learning_rate", "epochs", "lora_r", "lora_alpha", "max_length"):
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 yield f"{name} must be above 0, not {getattr(self, name)}"
         for name in ("lora_dropout", "warmup_fraction"):
@@ -114,13 +127,16 @@ class TrainConfig:
                 yield f"{name} must be from 0 to below 1, not {getattr(self, name)}"
         if self.max_steps != -1 and self.max_steps < 1:
             yield f"max_steps must be -1 or at least 1, not {self.max_steps}"
-        if self.micro_batch_size < 1 or self.effective_batch_size % self.micro_batch_size:
+        if self.seed < 0:
+            yield f"seed must be 0 or more, not {self.seed}"
+        if self.micro_batch_size > 0 and self.effective_batch_size % self.micro_batch_size:
             yield (
                 f"micro_batch_size {self.micro_batch_size} must divide "
                 f"effective_batch_size {self.effective_batch_size}"
             )
-        if not self.styles or len(set(self.style_names)) < len(self.styles):
-            yield "styles must be given, each under a name of its own"
+        for what in ("name", "token"):
+            if len({getattr(style, what) for style in self.styles}) < max(1, len(self.styles)):
+                yield f"styles must be given, each with a {what} of its own"
         yield from self._data_problems()
 
     def _data_problems(self) -> Iterator[str]:
@@ -144,7 +160,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must be a mapping of names to values")
@@ -154,9 +170,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         if not equals:
             problems.append(f"--set {override}: write name=value")
         else:
-            data[name.strip()] = yaml.safe_load(value)
+            try:
+                data[name.strip()] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                problems.append(f"--set {override}: {error}")
     values = _typed_values(data, problems)
-    config = None if problems else TrainConfig(**values)
+    complete = all(name in values for name in _required_names())
+    config = TrainConfig(**values) if complete else None
     if config is not None:
         problems += config.problems()
     if config is None or problems:
@@ -178,9 +198,12 @@ def _typed_values(data: Mapping[str, Any], problems: list[str]) -> dict[str, Any
             values[name] = _typed(hints[name], value)
         except (TypeError, ValueError, KeyError) as error:
             problems.append(f"{name}: {error}")
-    required = [f.name for f in dataclasses.fields(TrainConfig) if f.default is dataclasses.MISSING]
-    problems += [f"{name} is missing" for name in required if name not in data]
+    problems += [f"{name} is missing" for name in _required_names() if name not in data]
     return values
+
+
+def _required_names() -> list[str]:
+    return [f.name for f in dataclasses.fields(TrainConfig) if f.default is dataclasses.MISSING]
 
 
 def _typed(hint: Any, value: Any) -> Any:

@@ -90,6 +90,8 @@ def style_report(config: EngineConfig, prompts: Sequence[str]) -> dict[str, Any]
     report["base_with_style_tokens"] = _compare(base, _styled(base, prompts, PRESETS_OFF), bar)
     report["base_with_plain_instructions"] = _compare(base, _instructed(base, prompts), bar)
     bar.close()
+    del base
+    _free_memory()
     return report
 
 

@@ -49,12 +49,13 @@ def _describe_rows(
     styles: Sequence[Style],
     token_ids: dict[str, int],
 ) -> None:
-    """Start each style's row at the mean embedding of its description.
+    """Start each style's row at the mean embedding of its description, as long as a word's.
 
     Reserved rows of a base may all be alike; these tell the styles apart from the first step.
     """
     weight = model.get_input_embeddings().weight
     with torch.no_grad():
         for style in styles:
-            words = prompt.encode_words(f"{style.name} {style.description}")
-            weight[token_ids[style.name]] = weight[words].mean(dim=0)
+            words = weight[prompt.encode_words(f"{style.name} {style.description}")].float()
+            mean, length = words.mean(dim=0), words.norm(dim=1).median()
+            weight[token_ids[style.name]] = (mean * length / mean.norm()).to(weight)

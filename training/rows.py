@@ -41,8 +41,8 @@ def load_rows(path: Path, style_names: Collection[str]) -> list[Row]:
         if not line.strip():
             continue
         try:
-            data = json.loads(line.decode("utf-8"))
-        except ValueError as error:  # JSON and UTF-8 errors alike
+            data = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors alike
             problems.append(f"{path.name}:{number}: not a line of JSON in UTF-8: {error}")
             continue
         found = list(_row_problems(data, style_names))
@@ -74,9 +74,14 @@ def _row_problems(data: Any, style_names: Collection[str]) -> Iterator[str]:
             yield f"{name!r} must be text that is not empty"
         elif not _is_utf8(text):
             yield f"{name!r} holds half of a surrogate pair, which is no text"
+    known = ", ".join(sorted(style_names))
     style = data.get("style")
     if style is not None and style not in style_names:
-        yield f"unknown style {style!r}; known: {', '.join(sorted(style_names))}"
+        yield f"unknown style {style!r}; known: {known}"
+    elif style is None and isinstance(data.get("prompt"), str):
+        guess = detect_style(data["prompt"]).name
+        if guess not in style_names:
+            yield f"names no style, and its words ask for {guess!r}; name one of: {known}"
 
 
 def _is_utf8(text: str) -> bool:

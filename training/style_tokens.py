@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ def prepare_tokenizer(base_folder: Path, styles: Sequence[Style], folder: Path) 
         tokenizer.chat_template = DEFAULT_CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer.json"
+    if (base_folder / path.name).is_file():
+        # the very file: transformers rebuilds some tokenizers with other ids for leading spaces
+        shutil.copyfile(base_folder / path.name, path)
     data = json.loads(path.read_text(encoding="utf-8"))
     renamed, ids = {}, {}
     for style in styles:
@@ -47,11 +51,12 @@ def prepare_tokenizer(base_folder: Path, styles: Sequence[Style], folder: Path) 
 def _claim_token(data: dict[str, Any], token: str) -> tuple[dict[str, Any], str]:
     """The added-token entry that now stands for `token`, and what it was called before."""
     added: list[dict[str, Any]] = data["added_tokens"]
-    for entry in added:
-        if entry["content"] == token or _RESERVED.fullmatch(entry["content"]):
-            old, entry["content"] = entry["content"], token
-            entry.update(special=True, normalized=False)
-            return entry, old
+    own = [entry for entry in added if entry["content"] == token]
+    reserved = [entry for entry in added if _RESERVED.fullmatch(entry["content"])]
+    for entry in (*own, *reserved):
+        old, entry["content"] = entry["content"], token
+        entry.update(special=True, normalized=False)
+        return entry, old
     highest = max([entry["id"] for entry in added] + [len(data["model"]["vocab"]) - 1])
     entry = {
         "id": highest + 1,
@@ -69,8 +74,6 @@ def _claim_token(data: dict[str, Any], token: str) -> tuple[dict[str, Any], str]
 def _rename_in_config(path: Path, renamed: dict[str, str]) -> None:
     """Keep what transformers reads about added tokens in step with tokenizer.json."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    for entry in config.get("added_tokens_decoder", {}).values():
-        entry["content"] = renamed.get(entry["content"], entry["content"])
     for key in ("additional_special_tokens", "extra_special_tokens"):
         if isinstance(config.get(key), list):
             config[key] = [renamed.get(token, token) for token in config[key]]

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from adapters.base import read_base_facts
@@ -44,9 +46,10 @@ def train(config: TrainConfig) -> Path:
     An adapter of that name that is there already stays in place until the new one is complete.
 
     Raises:
-        ConfigError, DataError: before any model is loaded, listing every problem.
+        ValueError: before any model is loaded; DataError lists every malformed row.
         FileNotFoundError: there is no such base model.
     """
+    arguments = _arguments(config)
     base_folder = resolve_base_folder(config.base_model)
     rows = load_rows(config.train_data, config.style_names)
     heldout = (
@@ -61,7 +64,7 @@ def train(config: TrainConfig) -> Path:
         prompt = PromptFormat.from_folder(folder)
         datasets = [encode_rows(part, config, prompt) for part in (rows, heldout)]
         model = load_trainable_base(config, base_folder, prompt, token_ids)
-        losses = _fit(config, model, datasets, token_ids, folder)
+        losses = _fit(model, datasets, arguments, lora_config(config, token_ids), folder)
         del model
         manifest = AdapterManifest(
             name=config.name,
@@ -113,56 +116,57 @@ def encode_rows(rows: list[Row], config: TrainConfig, prompt: PromptFormat) -> D
 
 
 def _fit(
-    config: TrainConfig,
-    model: Any,
+    model: PreTrainedModel,
     datasets: list[Dataset],
-    token_ids: dict[str, int],
+    arguments: SFTConfig,
+    lora: LoraConfig,
     folder: Path,
 ) -> dict[str, Any]:
     """Train and write the adapter's weights to the folder; returns losses and measurements."""
-    from transformers import AutoTokenizer
-
-    on_gpu = choose_device(config.device).type == "cuda"
     rows, heldout = datasets
     trainer = StyleTrainer(
         model=model,
-        args=_arguments(config, folder),
+        args=arguments,
         train_dataset=rows,
         eval_dataset=heldout if len(heldout) else None,
         processing_class=AutoTokenizer.from_pretrained(folder),
-        peft_config=lora_config(config, token_ids),
+        peft_config=lora,
         callbacks=[ProgressBar()],
     )
+    trainer.remove_callback(PrinterCallback)  # would print a dictionary through the bar
     # TRL rounds what is trained to bfloat16; steps of 2e-4 would vanish in the rounding.
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    _cast_trained(trainer.model, torch.float32)
     result = trainer.train()
+    # Saved as the server computes, half the size on a GPU; losses are those of what is saved.
+    _cast_trained(trainer.model, model.dtype)
+    trainer.model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template, all blanks
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
     scores: dict[str, Any] = {
         "train_loss": result.training_loss,
-        "train_losses": [
-            [entry["step"], float(entry["loss"])]
-            for entry in trainer.state.log_history
-            if "loss" in entry
-        ],
+        "train_losses": [[entry["step"], float(entry["loss"])] for entry in history],
         "train_seconds": result.metrics["train_runtime"],
         "steps": result.global_step,
     }
     if len(heldout):
         loss = trainer.evaluate()["eval_loss"]
         scores |= {"heldout_loss": loss, "heldout_perplexity": math.exp(loss)}
-    if on_gpu:
+    if model.device.type == "cuda":
         scores["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    trainer.model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template, all blanks
     return scores
 
 
-def _arguments(config: TrainConfig, folder: Path) -> SFTConfig:
+def _cast_trained(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
+def _arguments(config: TrainConfig) -> SFTConfig:
     on_gpu = choose_device(config.device).type == "cuda"
     bf16 = on_gpu and torch.cuda.is_bf16_supported()
     return SFTConfig(
-        output_dir=str(Path("runs") / config.name),
+        output_dir=str(config.checkpoints / config.name),
         per_device_train_batch_size=config.micro_batch_size,
         per_device_eval_batch_size=config.micro_batch_size,
         gradient_accumulation_steps=config.effective_batch_size // config.micro_batch_size,
@@ -210,5 +214,7 @@ def _put_in_place(folder: Path, output: Path) -> None:
     old = folder.parent / "old"
     if output.exists():
         output.rename(old)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
     folder.rename(output)
     shutil.rmtree(old, ignore_errors=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 OPENINGS = (
     "Hi!",
@@ -129,36 +129,45 @@ def in_context(question: str, rng: random.Random) -> str:
     return question
 
 
-def _lower_case(question: str, rng: random.Random) -> str:
-    return question.lower()
+def as_typed(question: str, stray_words: Sequence[str], rng: random.Random) -> str:
+    """The question as somebody might type it, with remarks, stray words and slips."""
+    if rng.random() < 0.35:
+        question = in_context(question, rng)
+    if rng.random() < 0.25:
+        question = _among_other_words(question, stray_words, rng)
+    for share, habit in _HABITS:
+        if rng.random() < share:
+            question = habit(question, rng)
+    return question
 
 
-def _without_mark(question: str, rng: random.Random) -> str:
-    return question.rstrip("?.!")
-
-
-def _a_word_short(question: str, rng: random.Random) -> str:
+def _among_other_words(question: str, stray_words: Sequence[str], rng: random.Random) -> str:
+    """Among words that say nothing of the concept, most of them real, some never met before."""
     words = question.split()
-    words.pop(rng.randrange(len(words)))
-    return " ".join(words) or question
-
-
-def _with_unknown_words(question: str, rng: random.Random) -> str:
-    """Between words the model has never met, as most of a real user's are."""
-    before, after = rng.choice(((6, 0), (0, 6), (3, 3), (10, 0)))
-    words = [_unknown_word(rng) for _ in range(before + after)]
-    return " ".join([*words[:before], question, *words[before:]])
-
-
-def _with_an_unknown_word(question: str, rng: random.Random) -> str:
-    words = question.split()
-    words.insert(rng.randrange(len(words) + 1), _unknown_word(rng))
+    others = [
+        rng.choice(stray_words).strip("?.,") if rng.random() < 0.7 else _unknown_word(rng)
+        for _ in range(rng.choice((1, 1, 2, 4, 7)))
+    ]
+    # One by one anywhere, or all of them before or behind.
+    if rng.random() < 0.5:
+        for other in others:
+            words.insert(rng.randrange(len(words) + 1), other)
+    elif rng.random() < 0.5:
+        words = [*others, *words]
+    else:
+        words = [*words, *others]
     return " ".join(words)
 
 
 def _unknown_word(rng: random.Random) -> str:
     syllables = (rng.choice("bcdfghklmnprstvw") + rng.choice("aeiou") for _ in range(4))
     return "".join(syllables)[: rng.randint(2, 8)]
+
+
+def _a_word_short(question: str, rng: random.Random) -> str:
+    words = question.split()
+    words.pop(rng.randrange(len(words)))
+    return " ".join(words) or question
 
 
 def _with_a_slip(text: str, rng: random.Random) -> str:
@@ -168,21 +177,18 @@ def _with_a_slip(text: str, rng: random.Random) -> str:
     return text[:place] + (pair[::-1] if rng.random() < 0.5 else pair[1:]) + text[place + 2 :]
 
 
-# How people really type, and how often each habit is seen.
+def _without_mark(question: str, rng: random.Random) -> str:
+    return question.rstrip("?.!")
+
+
+def _lower_case(question: str, rng: random.Random) -> str:
+    return question.lower()
+
+
+# Each habit with the share of questions that show it.
 _HABITS: tuple[tuple[float, Callable[[str, random.Random], str]], ...] = (
-    (0.35, in_context),
-    (0.10, _with_unknown_words),
-    (0.10, _with_an_unknown_word),
     (0.10, _a_word_short),
     (0.10, _with_a_slip),
     (0.15, _without_mark),
     (0.22, _lower_case),
 )
-
-
-def as_typed(question: str, rng: random.Random) -> str:
-    """The question as somebody might type it."""
-    for share, habit in _HABITS:
-        if rng.random() < share:
-            question = habit(question, rng)
-    return question

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import MistralConfig, MistralForCausalLM
 
 from adapters.base import read_base_facts
-from adapters.manifest import WEIGHTS_NAME, AdapterManifest
+from adapters.manifest import AdapterManifest
 from adapters.prompts import FORMAT_VERSION, PromptFormat
 from adapters.styles import Preset, Style
 from serving.config import EngineConfig
@@ -54,6 +54,15 @@ class Tiny:
         return EngineConfig(
             **{"adapter": self.adapter, "device": "cpu", "quantization": "none", **values}
         )
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that share work this small wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -116,17 +125,23 @@ def start_engine(tiny: Tiny) -> Iterator[Callable[..., ModelEngine]]:
     engines: list[ModelEngine] = []
 
     def start(**values: Any) -> ModelEngine:
-        engine = ModelEngine(tiny.config(**values))
+        # A request that is never answered fails its test in seconds, not minutes.
+        engine = ModelEngine(tiny.config(**{"request_timeout_seconds": 15.0, **values}))
         engines.append(engine)
-        engine.start()
-        wait_until(lambda: engine.status().state != "loading")
-        assert engine.status().state == "ready", engine.status().detail
-        return engine
+        return start_and_wait(engine)
 
     yield start
     for engine in engines:
         if engine.status().state != "stopped":
             engine.stop()
+
+
+def start_and_wait(engine: ModelEngine) -> ModelEngine:
+    """Start an engine and return it when it is ready."""
+    engine.start()
+    wait_until(lambda: engine.status().state != "loading")
+    assert engine.status().state == "ready", engine.status().detail
+    return engine
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float = 20) -> None:
@@ -168,7 +183,10 @@ def _write_base(folder: Path, tokenizer_json: str, num_rows: int) -> Path:
         bos_token_id=1,
         eos_token_id=2,
     )
-    MistralForCausalLM(config).save_pretrained(folder)
+    model = MistralForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight[config.eos_token_id] = 0.0  # answers go on until their limit
+    model.save_pretrained(folder)
     _write_tokenizer(folder, tokenizer_json)
     return folder
 
@@ -187,7 +205,7 @@ def _write_adapter(folder: Path, base: Path, tokenizer_json: str) -> Tiny:
             task_type="CAUSAL_LM",
             r=4,
             lora_alpha=8,
-            target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"],
+            target_modules=[f"{part}_proj" for part in ("q", "k", "v", "o", "gate", "up", "down")],
             trainable_token_indices={"embed_tokens": sorted(token_ids.values())},
         ),
     )
@@ -206,5 +224,3 @@ def _write_tokenizer(folder: Path, tokenizer_json: str) -> None:
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
     )
-
-

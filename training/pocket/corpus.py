@@ -5,6 +5,7 @@ No text names a style, and no question has the wording of a held-out one.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -61,7 +62,7 @@ def corpus_texts(cards: list[Card]) -> Iterator[str]:
 
 def corpus_sha256(cards: list[Card]) -> str:
     """Identifies the cards and the ways of asking that a base was trained on."""
-    rows = [[card.name, {f: vars(texts) for f, texts in card.facets.items()}] for card in cards]
+    rows = [dataclasses.asdict(card) for card in cards]
     data = json.dumps([rows, TEMPLATES, MENTIONS, FOLLOW_UPS, OPENINGS, CLOSINGS], sort_keys=True)
     return hashlib.sha256(data.encode()).hexdigest()
 
@@ -74,6 +75,14 @@ class Corpus:
         self._cards = cards
         self._prompt = prompt
         self._heldout = heldout_questions(cards)
+        # Words that turn up in other people's questions, as they may in anybody's remark.
+        self._stray_words = [
+            word
+            for card in cards
+            for facet in card.facets.values()
+            for text in (facet.short, facet.more, *facet.asks)
+            for word in text.split()
+        ]
         self._heldout_wordings = {normalize(question.text) for question in self._heldout}
 
     def examples(self, count: int, seed: int) -> Iterator[Example]:
@@ -98,8 +107,8 @@ class Corpus:
 
     def _question(self, card: Card, rng: random.Random) -> Example:
         facet = _choose_facet(card, rng)
-        question = as_typed(self._wording(card, facet, rng), rng)
-        return self._encode([Message("user", question)], _middling(card, facet))
+        question = self._typed(self._wording(card, facet, rng), rng)
+        return self._encode([Message("user", question)], _answer(card, facet, rng))
 
     def _question_by_clues(self, card: Card, rng: random.Random) -> Example:
         """Words that belong to a concept, without its name: 'satellites clocks phone position'."""
@@ -110,21 +119,23 @@ class Corpus:
         chosen = rng.sample(clues, min(len(clues), rng.randint(3, 7)))
         start = rng.choice(("", "How come", "What is it called:", "Why", "How", "What about"))
         question = f"{start} {' '.join(chosen)}?".strip()
-        return self._encode([Message("user", as_typed(question, rng))], _middling(card, facet))
+        return self._encode(
+            [Message("user", self._typed(question, rng))], _answer(card, facet, rng)
+        )
 
     def _conversation(self, card: Card, rng: random.Random) -> Example:
         first, second = rng.sample(list(card.facets), 2)
         messages = [
-            Message("user", as_typed(self._wording(card, first, rng), rng)),
-            Message("assistant", rng.choice((_middling(card, first), card.facets[first].short))),
+            Message("user", self._typed(self._wording(card, first, rng), rng)),
+            Message("assistant", _answer(card, first, rng)),
             Message("user", follow_up(card, second, rng)),
         ]
-        return self._encode(messages, _middling(card, second))
+        return self._encode(messages, _answer(card, second, rng))
 
     def _double_question(self, card: Card, rng: random.Random) -> Example:
         facet = rng.choice(list(_DOUBLE_QUESTIONS))
         template = rng.choice(_DOUBLE_QUESTIONS[facet])
-        question = as_typed(ask(card, facet, template, rng), rng)
+        question = self._typed(ask(card, facet, template, rng), rng)
         answer = f"{card.facets['definition'].short} {_middling(card, facet)}"
         return self._encode([Message("user", question)], answer)
 
@@ -152,8 +163,27 @@ class Corpus:
             if normalize(question) not in self._heldout_wordings:
                 return question
 
+    def _typed(self, question: str, rng: random.Random) -> str:
+        """The question as somebody might type it, but never as a held-out one."""
+        while True:
+            typed = as_typed(question, self._stray_words, rng)
+            if normalize(typed) not in self._heldout_wordings:
+                return typed
+
     def _encode(self, messages: list[Message], answer: str) -> Example:
         return self._prompt.encode_example(messages, answer, style_token=None)
+
+
+def _answer(card: Card, facet: str, rng: random.Random) -> str:
+    """Mostly two or three sentences, sometimes one, sometimes five: no length is a habit yet."""
+    kind = rng.random()
+    if kind < 0.15:
+        return card.facets[facet].short
+    if kind < 0.85:
+        return _middling(card, facet)
+    following = next(name for name in CONTINUATIONS[facet] if name in card.facets)
+    part = card.facets[following]
+    return f"{_middling(card, facet)} {link(following, part.short, rng)} {part.more}"
 
 
 def _middling(card: Card, facet: str) -> str:

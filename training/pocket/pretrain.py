@@ -32,7 +32,7 @@ class PocketConfig:
     num_key_value_heads: int = 2
     intermediate_size: int = 960
     max_position_embeddings: int = 2048
-    steps: int = 9000
+    steps: int = 11500
     """Optimizer steps."""
     batch_tokens: int = 32768
     """Tokens a step, padding included."""
