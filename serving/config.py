@@ -50,8 +50,10 @@ class EngineConfig:
 
     def _problems(self) -> Iterator[str]:
         for name in _POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
-                yield f"{name} must be above 0 and finite, not {getattr(self, name)}"
+            if not getattr(self, name) > 0:
+                yield f"{name} must be above 0, not {getattr(self, name)}"
+            elif getattr(self, name) == math.inf:
+                yield f"{name} must be finite"
         for name, choices in (("device", Device), ("quantization", Quantization)):
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
@@ -74,7 +76,7 @@ class EngineConfig:
                 near = difflib.get_close_matches(name, _READERS, n=1)
                 hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
                 problems.append(f"unknown setting {variable}{hint}")
-            elif not text:
+            elif not text and _READERS[name] is Path:
                 problems.append(f"{variable} is empty; leave it out instead")
             else:
                 try:

@@ -77,7 +77,9 @@ def attach_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     problems = _fold_token_rows(model, token_ids, list(rows.values()))
     config = LoraConfig(**{**settings, "inference_mode": True})
     peft_model = get_peft_model(model, config, autocast_adapter_dtype=False)
-    problems += _misfits(get_peft_model_state_dict(peft_model), tensors)
+    problems += _misfits(
+        get_peft_model_state_dict(peft_model, save_embedding_layers=False), tensors
+    )
     if not problems:
         set_peft_model_state_dict(peft_model, tensors)
     if problems:

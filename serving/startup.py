@@ -56,6 +56,6 @@ def _read_presets(path: Path) -> dict[str, Any]:
         presets = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"presets file {path} is no JSON: {error}") from error
-    if not isinstance(presets, dict) or not all(isinstance(v, dict) for v in presets.values()):
+    if not isinstance(presets, dict):
         raise ValueError(f'presets file {path} must look like {{"terse": {{"top_p": 1}}}}')
     return presets

@@ -86,7 +86,7 @@ def server(adapter):
         yield f"http://{address}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.communicate(timeout=30)
 
 
 def start_server(adapter: Path, address: str) -> subprocess.Popen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,9 +135,12 @@ class TrainConfig:
                 f"micro_batch_size {self.micro_batch_size} must divide "
                 f"effective_batch_size {self.effective_batch_size}"
             )
+        if not self.styles:
+            yield "styles must name at least one"
         for what in ("name", "token"):
-            if len({getattr(style, what) for style in self.styles}) < max(1, len(self.styles)):
-                yield f"styles must be given, each with a {what} of its own"
+            counts = Counter(getattr(style, what) for style in self.styles)
+            for value in (value for value, count in counts.items() if count > 1):
+                yield f"styles must each have a {what} of their own; {value!r} stands twice"
         yield from self._data_problems()
 
     def _data_problems(self) -> Iterator[str]:
@@ -173,7 +177,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
             try:
                 data[name.strip()] = yaml.safe_load(value)
             except yaml.YAMLError as error:
-                problems.append(f"--set {override}: {error}")
+                problems.append(f"--set {override}: {' '.join(str(error).split())}")
     values = _typed_values(data, problems)
     complete = all(name in values for name in _required_names())
     config = TrainConfig(**values) if complete else None

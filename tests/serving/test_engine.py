@@ -576,12 +576,11 @@ def test_a_request_that_slips_in_while_the_engine_stops_is_refused_too(start_eng
     assert not stopping.is_alive()
 
 
-def test_the_sign_to_end_is_not_lost_behind_a_request(own_engine, pool, hold):
-    # As if a caller had been quicker than `stop` by a hair.
+def test_a_request_that_runs_when_the_engine_is_stopped_is_finished(own_engine, pool, hold):
     gate, _ = hold(own_engine)
-    [late] = submit_waiting(pool, own_engine, [ask()])
-    own_engine._queue.put(None)
+    [running] = submit_waiting(pool, own_engine, [ask()])
+    stopping = pool.submit(own_engine.stop)
     gate.open()
-    assert late.result(20).num_tokens == 4
-    own_engine._thread.join(2)
+    stopping.result(20)
+    assert running.done()
     assert not own_engine._thread.is_alive()

@@ -231,7 +231,7 @@ def test_a_file_may_write_a_learning_rate_in_any_form(path, value):
         ("warmup_fraction=1", "warmup_fraction must be from 0 to below 1, not 1.0"),
         ("micro_batch_size=3", "micro_batch_size 3 must divide effective_batch_size 16"),
         ("micro_batch_size=32", "micro_batch_size 32 must divide effective_batch_size 16"),
-        ("micro_batch_size=0", "micro_batch_size 0 must divide effective_batch_size 16"),
+        ("micro_batch_size=0", "micro_batch_size must be above 0, not 0"),
         ("gradient_checkpointing=1", "gradient_checkpointing: must be bool, not 1"),
         ("gradient_checkpointing=maybe", "gradient_checkpointing: must be bool, not 'maybe'"),
         ("quantization=int8", "quantization: must be one of nf4, none, not 'int8'"),
@@ -242,7 +242,7 @@ def test_a_file_may_write_a_learning_rate_in_any_form(path, value):
         ("heldout_data=nowhere.jsonl", "data file nowhere.jsonl does not exist"),
         ("target_modules=q_proj", "target_modules: must be a list of names, not 'q_proj'"),
         ("target_modules=[1]", "target_modules: must be a list of names, not [1]"),
-        ("styles=[]", "styles must be given, each under a name of its own"),
+        ("styles=[]", "styles must name at least one"),
         (
             "evaluate_prompts=25",
             "evaluate_prompts needs heldout_data; set it, or evaluate_prompts=0",
