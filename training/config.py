@@ -135,13 +135,16 @@ class TrainConfig:
                 f"micro_batch_size {self.micro_batch_size} must divide "
                 f"effective_batch_size {self.effective_batch_size}"
             )
+        yield from self._style_problems()
+        yield from self._data_problems()
+
+    def _style_problems(self) -> Iterator[str]:
         if not self.styles:
             yield "styles must name at least one"
         for what in ("name", "token"):
             counts = Counter(getattr(style, what) for style in self.styles)
             for value in (value for value, count in counts.items() if count > 1):
                 yield f"styles must each have a {what} of their own; {value!r} stands twice"
-        yield from self._data_problems()
 
     def _data_problems(self) -> Iterator[str]:
         for path in (self.train_data, self.heldout_data):
