@@ -518,6 +518,7 @@ def eager_threads():
     sys.setswitchinterval(usual)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager_threads")
 def test_eight_threads_that_share_a_format_get_the_ids_they_would_get_alone(tokenizer_json):
     shared = make_format("mistral", tokenizer_json)

@@ -104,19 +104,23 @@ def wsgi_report():
     return json.loads(run_python(WSGI_PROBE, LACONIC_TYPO="1"))
 
 
+@pytest.mark.slow
 def test_importing_wsgi_reads_no_setting(wsgi_report):
     # Had it read the environment, the unknown variable would have stopped the import.
     assert wsgi_report["imported"]
 
 
+@pytest.mark.slow
 def test_importing_wsgi_builds_no_application(wsgi_report):
     assert not wsgi_report["has an application"]
 
 
+@pytest.mark.slow
 def test_importing_wsgi_starts_no_thread(wsgi_report):
     assert wsgi_report["threads"] == ["MainThread"]
 
 
+@pytest.mark.slow
 def test_importing_wsgi_leaves_logging_to_whoever_imports_it(wsgi_report):
     assert wsgi_report["log handlers"] == 0
 

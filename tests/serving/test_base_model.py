@@ -7,6 +7,8 @@ from safetensors.torch import load_file
 
 from serving.base_model import choose_device, compute_dtype, grow_embeddings, load_base
 
+pytestmark = pytest.mark.slow
+
 needs_no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 
 

@@ -22,6 +22,8 @@ from serving.types import GenerationRequest
 from tests.serving.conftest import LONG, SHORT, STYLES, save_manifest, start_and_wait, wait_until
 from tests.serving.fakes import EagerToStop, Gate, Poison
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = [f"What is {'really ' * number}a queue, and number {number}?" for number in range(20)]
 
 

@@ -13,6 +13,8 @@ from serving.runner import Row, generate
 from serving.sampler import SamplingParams
 from tests.serving.conftest import NUM_TOKENS, STYLES, save_manifest
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "base_model.model.model"
 LORA = f"{PREFIX}.layers.0.self_attn.q_proj.lora_A.weight"
 OTHER_LORA = f"{PREFIX}.layers.1.mlp.up_proj.lora_B.weight"

@@ -9,6 +9,8 @@ from serving.runner import Output, Row, generate
 from serving.sampler import SamplingParams
 from tests.serving.fakes import ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 EOS = 2
 MAX_NEW_TOKENS = 12
 # So many tokens end an answer that about half of the answers below end by themselves.

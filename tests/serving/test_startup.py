@@ -11,6 +11,8 @@ from serving.config import PROJECT_FOLDER
 from serving.startup import check_start, resolve_base_folder
 from tests.serving.conftest import LONG, SHORT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def presets(tmp_path):

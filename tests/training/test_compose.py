@@ -23,6 +23,8 @@ from training.compose import (
 from training.questions import normalize
 from training.rows import load_rows
 
+pytestmark = pytest.mark.slow
+
 FILES = (PAIRS_FILE, HELDOUT_FILE)
 
 

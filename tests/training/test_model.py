@@ -10,6 +10,8 @@ from training.model import load_trainable_base, lora_config
 from training.pocket.tokenizer import save_tokenizer, train_tokenizer
 from training.style_tokens import prepare_tokenizer
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["One sentence that answers the question. A structured explanation, with background."]
 VOCABULARY = 320
 

@@ -13,6 +13,8 @@ from training.pocket.tokenizer import CONTROL_TOKENS
 from training.questions import normalize
 from training.rows import load_rows
 
+pytestmark = pytest.mark.slow
+
 NUM_EXAMPLES = 6000
 RESERVED = [token for token in CONTROL_TOKENS if token.startswith("[control_")]
 
