@@ -15,41 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from adapters.manifest import AdapterManifest
 from app import create_app
+from bench.random_model import GOLDEN_CONFIG, make_random_base
 from serving.config import EngineConfig
 from serving.engine import ModelEngine
 from training.config import load_config
 from training.train import train
-
-CONFIG = Path("training/configs/mistral-7b-golden.yaml")
-POCKET = Path("models/pocket")
-
-
-def make_random_base(folder: Path, num_layers: int = 32) -> None:
-    """Save a bfloat16 model of Mistral-7B-v0.3's shape with the pocket tokenizer."""
-    config = MistralConfig(
-        vocab_size=32768,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=num_layers,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        sliding_window=None,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        model = MistralForCausalLM(config)
-    torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder, max_shard_size="5GB")
-    AutoTokenizer.from_pretrained(POCKET).save_pretrained(folder)
-    del model
-    torch.cuda.empty_cache()
 
 
 def ask_app(adapter: Path, base: Path) -> dict[str, Any]:
@@ -86,12 +59,11 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     arguments = parser.parse_args()
     base, adapter = arguments.work / "base", arguments.work / "adapter"
-    if not (base / "config.json").is_file():
-        make_random_base(base, arguments.layers)
+    make_random_base(base, arguments.layers)
     overrides = [f"base_model={base}", f"output={adapter}", *arguments.overrides]
     started = time.perf_counter()
     torch.cuda.reset_peak_memory_stats()
-    train(load_config(CONFIG, overrides))
+    train(load_config(GOLDEN_CONFIG, overrides))
     manifest = AdapterManifest.from_json((adapter / "manifest.json").read_text(encoding="utf-8"))
     scores = manifest.scores
     result = {

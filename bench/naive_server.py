@@ -22,7 +22,7 @@ from peft import PeftModel
 from adapters.manifest import check_adapter
 from adapters.prompts import Message, PromptFormat
 from serving.base_model import grow_embeddings, load_base
-from serving.config import EngineConfig
+from serving.config import Device, EngineConfig
 from serving.startup import resolve_base_folder
 
 PROMPT = "What is rate limiting?"
@@ -41,12 +41,12 @@ class Measurement:
 class NaiveServer:
     """What a tutorial would write; answers exactly as long as it is told to."""
 
-    def __init__(self, adapter: Path, base_model: str = "") -> None:
+    def __init__(self, adapter: Path, base_model: str = "", device: Device = "auto") -> None:
         """Load base and adapter, token rows and LoRA left as PEFT lays them out."""
         manifest = check_adapter(adapter)
         folder = resolve_base_folder(base_model or manifest.base.name)
         self.name = base_model or manifest.base.name
-        base = load_base(folder, "auto", "nf4")
+        base = load_base(folder, device, "nf4")
         grow_embeddings(base, max(manifest.token_ids.values()) + 1)
         self.model: Any = PeftModel.from_pretrained(base, adapter).eval()
         self.prompt = PromptFormat.from_folder(adapter)

@@ -10,10 +10,15 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from serving.config import Device, Quantization
 
 
-def load_base(folder: Path, device: Device, quantization: Quantization) -> PreTrainedModel:
-    """Load a base model in 4-bit (NF4, double quantization) or at the device's precision."""
+def load_base(
+    folder: Path, device: Device, quantization: Quantization, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """Load a base model in 4-bit (NF4, double quantization) or unquantized.
+
+    It computes in `dtype`; None stands for `compute_dtype` of the device.
+    """
     place = choose_device(device)
-    dtype = compute_dtype(place)
+    dtype = compute_dtype(place) if dtype is None else dtype
     settings = None
     if quantization == "nf4":
         settings = BitsAndBytesConfig(

@@ -1,50 +1,35 @@
-"""One thread that owns the model and answers requests from a bounded queue."""
+"""The engine: one thread that owns the model, and the door through which requests come in."""
 
 from __future__ import annotations
 
 import logging
-import queue
+import math
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 
 from adapters.manifest import AdapterManifest
-from adapters.prompts import PromptError
-from adapters.styles import Preset, Style
+from adapters.styles import Style
+from serving.admission import Admission
 from serving.config import EngineConfig
-from serving.errors import (
-    DeadlineExceededError,
-    EngineBusyError,
-    EngineNotReadyError,
-    GenerationError,
-    InvalidRequestError,
-)
+from serving.core import Answer, EngineCore
+from serving.detokenizer import Detokenizer
+from serving.errors import DeviceLostError, EngineBusyError, EngineNotReadyError, ServingError
+from serving.handle import RequestHandle
 from serving.loader import LoadedModel, load
-from serving.runner import Output, Row, generate
-from serving.sampler import SamplingParams
 from serving.startup import check_start
-from serving.types import Completion, EngineStatus, GenerationRequest
+from serving.types import Completion, EngineStatus, GenerationRequest, Output
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.2
-"""How often an idle engine looks whether it was stopped."""
-
-
-@dataclass
-class _Job:
-    """A request on its way through the queue."""
-
-    row: Row
-    style: Style
-    accepted: float
-    done: threading.Event = field(default_factory=threading.Event)
-    output: Output | None = None
-    error: Exception | None = None
-    abandoned: bool = False
+_POLL_SECONDS = 0.25
+"""How often an idle engine gives a sign of life."""
+_LONGEST_WAIT_SECONDS = 60
+"""Nobody is told to come back later than that."""
 
 
 class ModelEngine:
@@ -54,18 +39,26 @@ class ModelEngine:
     can say "loading" meanwhile. Nothing touches CUDA before `start`.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        """Check the adapter; raises what `serving.startup.check_start` raises."""
+    def __init__(
+        self, config: EngineConfig, *, on_death: Callable[[], None] = lambda: None
+    ) -> None:
+        """Check the adapter; raises what `serving.startup.check_start` raises.
+
+        `on_death` is called, after every caller was told, when the device is lost for good.
+        """
         self._config = config
+        self._on_death = on_death
         self._manifest: AdapterManifest = check_start(config)
-        self._queue: queue.Queue[_Job] = queue.Queue(config.queue_size)
-        # Held while a request is put into the queue, so that none slips in behind a stop.
-        self._admission = threading.Lock()
-        self._state: Literal["loading", "ready", "failed", "stopped"] = "loading"
+        self._state: Literal["loading", "ready", "failed", "dead", "stopped"] = "loading"
         self._detail = "the model is being loaded"
         self._loaded: LoadedModel | None = None
-        self._num_running = 0
-        self._seconds_per_batch = 1.0
+        self._core: EngineCore | None = None
+        self._admission: Admission | None = None
+        # Guards the inbox and the state, so that no request slips in behind a stop.
+        self._changed = threading.Condition()
+        self._inbox: deque[Answer] = deque()
+        self._beat = time.monotonic()
+        self._pace = _Pace()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -74,187 +67,190 @@ class ModelEngine:
 
     def stop(self) -> None:
         """Finish what runs, refuse what waits."""
-        with self._admission:
+        with self._changed:
             self._state, self._detail = "stopped", "the server is shutting down"
-            self._fail_waiting()
+            self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
 
     def generate(self, request: GenerationRequest) -> Completion:
         """Answer one request, waiting for it; see `serving.types.Engine`."""
-        started = time.monotonic()
-        if self._state != "ready" or self._loaded is None:
+        return self.submit(request, streams=False).result()
+
+    def submit(self, request: GenerationRequest, *, streams: bool = True) -> RequestHandle:
+        """Begin to answer; see `serving.types.Engine`."""
+        accepted = time.monotonic()
+        if self._state != "ready" or self._admission is None or self._loaded is None:
             raise EngineNotReadyError(self._detail)
-        job = self._admit(request, self._loaded, started)
-        with self._admission:
+        job, style = self._admission.admit(request)
+        handle = RequestHandle(streams=streams)
+        allowed = self._config.request_timeout_seconds
+        if request.timeout_seconds is not None:
+            allowed = min(allowed, request.timeout_seconds)
+        answer = Answer(
+            job,
+            Detokenizer(self._loaded.prompt, job.params.stop),
+            streams=streams,
+            deadline=accepted + allowed,
+            is_cancelled=lambda: handle.cancelled,
+            on_text=handle.put,
+        )
+        answer.on_end = lambda end: self._hand_over(end, handle, answer, style, accepted)
+        with self._changed:
             if self._state != "ready":
                 raise EngineNotReadyError(self._detail)
-            try:
-                self._queue.put_nowait(job)
-            except queue.Full:
-                raise EngineBusyError(
-                    f"{self._config.queue_size} requests are waiting already",
-                    retry_after_seconds=self._estimate_wait(),
-                ) from None
-        if not job.done.wait(self._config.request_timeout_seconds):
-            job.abandoned = True
-            raise DeadlineExceededError(
-                f"not finished within {self._config.request_timeout_seconds:g} seconds"
-            )
-        if job.error is not None:
-            raise job.error
-        assert job.output is not None
-        return Completion(
-            text=self._loaded.prompt.decode(job.output.ids).strip(),
-            style=job.style.name,
-            num_prompt_tokens=len(job.row.prompt_ids),
-            num_tokens=len(job.output.ids),
-            finish_reason=job.output.finish_reason,
-            seconds=time.monotonic() - started,
-        )
+            self._refuse_if_full()
+            self._inbox.append(answer)
+            self._changed.notify()
+        return handle
 
     def status(self) -> EngineStatus:
         """A snapshot, without waiting; see `serving.types.Engine`."""
         model = None if self._loaded is None else self._loaded.model
         on_gpu = model is not None and model.device.type == "cuda"
+        idle_seconds = time.monotonic() - self._beat
+        state, detail = self._state, self._detail
+        if state == "ready" and idle_seconds > self._config.stall_seconds:
+            return self._snapshot("stalled", f"no step for {idle_seconds:.0f} seconds", on_gpu)
+        return self._snapshot(state, "" if state == "ready" else detail, on_gpu)
+
+    def _snapshot(
+        self,
+        state: Literal["loading", "ready", "stalled", "failed", "dead", "stopped"],
+        detail: str,
+        on_gpu: bool,
+    ) -> EngineStatus:
+        loaded, core = self._loaded, self._core
         return EngineStatus(
-            state=self._state,
-            detail="" if self._state == "ready" else self._detail,
+            state=state,
+            detail=detail,
             model=self._config.base_model or self._manifest.base.name,
             adapter=self._manifest.name,
             adapter_version=self._manifest.version,
             quantization=self._config.quantization,
-            device=self._config.device if model is None else str(model.device),
+            device=self._config.device if loaded is None else str(loaded.model.device),
             gpu_memory_gb=torch.cuda.memory_reserved() / 1e9 if on_gpu else 0.0,
-            num_running=self._num_running,
-            num_waiting=self._queue.qsize(),
+            seconds_since_step=time.monotonic() - self._beat,
+            kv_cache_tokens=0 if core is None else core.kv_cache_tokens,
+            num_running=0 if core is None else core.num_running,
+            num_waiting=len(self._inbox) + (0 if core is None else core.num_waiting),
             queue_size=self._config.queue_size,
             default_style=self._manifest.default_style,
             styles=self._manifest.styles,
         )
 
-    def _admit(self, request: GenerationRequest, loaded: LoadedModel, started: float) -> _Job:
-        """Turn a request into a row, refusing what can never be answered."""
-        try:
-            style = self._manifest.style(request.style)
-        except KeyError:
-            known = ", ".join(style.name for style in self._manifest.styles)
-            raise InvalidRequestError(
-                "style", f"Unknown style {request.style!r}. Choose one of: {known}."
-            ) from None
-        preset = self._merge(request, style.preset)
-        try:
-            ids = loaded.prompt.encode_prompt(request.messages, style.token)
-        except PromptError as error:
-            raise InvalidRequestError("prompt", str(error)) from error
-        if len(ids) > self._config.max_prompt_tokens:
-            raise InvalidRequestError(
-                "prompt",
-                f"The prompt has {len(ids)} tokens; at most {self._config.max_prompt_tokens} "
-                "are accepted. Shorten it.",
+    def _refuse_if_full(self) -> None:
+        core = self._core
+        assert core is not None
+        present = len(self._inbox) + core.num_waiting + core.num_running
+        if present >= self._config.max_batch_size + self._config.queue_size:
+            waiting = present - core.num_running
+            raise EngineBusyError(
+                f"{core.num_running} requests are being answered and {waiting} are waiting already",
+                retry_after_seconds=self._pace.seconds_for(waiting),
             )
-        return _Job(Row(ids, SamplingParams(preset, request.seed)), style, started)
 
-    def _merge(self, request: GenerationRequest, preset: Preset) -> Preset:
-        """The style's preset with the values that the request sets itself."""
-        most = self._config.max_new_tokens
-        for name in ("max_new_tokens", "min_new_tokens"):
-            value = getattr(request, name)
-            if value is not None and value > most:
-                raise InvalidRequestError(name, f"{value} is over this server's limit of {most}.")
-        low, high = request.min_new_tokens, request.max_new_tokens
-        if high is None and preset.max_new_tokens > most:
-            high = most  # the limit holds for presets as well
-        if low is None and high is not None:
-            low = min(preset.min_new_tokens, high)  # whoever asks for less wants less
-        if high is None and low is not None:
-            high = max(preset.max_new_tokens, low)
-        try:
-            return preset.override(
-                temperature=request.temperature,
-                top_p=request.top_p,
-                min_new_tokens=low,
-                max_new_tokens=high,
+    def _hand_over(
+        self,
+        end: Output | ServingError,
+        handle: RequestHandle,
+        answer: Answer,
+        style: Style,
+        accepted: float,
+    ) -> None:
+        if isinstance(end, ServingError):
+            handle.put(end)
+            return
+        now = time.monotonic()
+        self._pace.note_answer(now)
+        handle.put(
+            Completion(
+                text=end.text,
+                style=style.name,
+                num_prompt_tokens=len(answer.job.prompt_ids),
+                num_tokens=len(end.ids),
+                finish_reason=end.finish_reason,
+                seconds=now - accepted,
+                first_token_seconds=(answer.first_token_at or now) - accepted,
             )
-        except ValueError as error:
-            field_name = str(error).split()[0]
-            raise InvalidRequestError(field_name, f"{error}.") from error
-
-    def _estimate_wait(self) -> int:
-        batches = 1 + self._queue.qsize() // self._config.max_batch_size
-        return max(1, round(batches * self._seconds_per_batch))
+        )
 
     def _run(self) -> None:
-        """The engine thread: load, then answer until stopped."""
-        started = time.monotonic()
+        """The engine thread: load, then answer until stopped or lost."""
         try:
-            self._loaded = loaded = load(self._config)
+            core = self._load()
         except Exception as error:  # whatever it is, callers must learn of it
             logger.exception("the model could not be loaded")
             self._state, self._detail = "failed", f"the model could not be loaded: {error}"
             return
+        try:
+            while self._take_in(core):
+                core.step()
+                self._beat = time.monotonic()
+        except Exception as error:
+            logger.exception("the engine is dead")
+            self._die(core, error)
+
+    def _load(self) -> EngineCore:
+        started = time.monotonic()
+        self._loaded = loaded = load(self._config)
+        core = EngineCore(loaded, self._config)
+        core.warm_up(lambda line: logger.info("warm-up: %s", line))
+        self._admission = Admission(
+            self._config, self._manifest, loaded.prompt, kv_cache_tokens=core.kv_cache_tokens
+        )
+        self._core = core
+        self._beat = time.monotonic()
         logger.info(
-            "%s with adapter %s (%s) is ready on %s after %.1f s",
+            "%s with adapter %s is ready on %s after %.1f s: %s",
             self._manifest.base.name,
             self._manifest.name,
-            self._config.quantization,
             loaded.model.device,
             time.monotonic() - started,
+            core.describe(),
         )
-        if self._state == "loading":
-            self._state = "ready"
-        while self._state == "ready":
-            self._answer(self._next_jobs(), loaded)
+        with self._changed:
+            if self._state == "loading":
+                self._state = "ready"
+        return core
 
-    def _next_jobs(self) -> list[_Job]:
-        """Wait a moment for a request, then take along those that wait too."""
-        jobs: list[_Job] = []
-        try:
-            jobs.append(self._queue.get(timeout=_POLL_SECONDS))
-            while len(jobs) < self._config.max_batch_size:
-                jobs.append(self._queue.get_nowait())
-        except queue.Empty:
-            pass
-        return [job for job in jobs if not job.abandoned]
+    def _take_in(self, core: EngineCore) -> bool:
+        """Wait for something to do; False when there is nothing left to be done."""
+        with self._changed:
+            while self._state == "ready" and not self._inbox and core.is_idle:
+                self._changed.wait(_POLL_SECONDS)
+                self._beat = time.monotonic()
+            while self._inbox:
+                core.add(self._inbox.popleft())
+            stopped = self._state != "ready"
+        if stopped:
+            core.fail_waiting(EngineNotReadyError(self._detail))
+        return not (stopped and core.is_idle)
 
-    def _answer(self, jobs: list[_Job], loaded: LoadedModel) -> None:
-        if not jobs:
-            return
-        self._num_running = len(jobs)
-        started = time.monotonic()
+    def _die(self, core: EngineCore, error: Exception) -> None:
+        with self._changed:
+            self._state, self._detail = "dead", f"the engine failed and must be replaced: {error}"
+            while self._inbox:
+                core.add(self._inbox.popleft())
         try:
-            outputs = generate(
-                loaded.model,
-                [job.row for job in jobs],
-                eos_ids=loaded.eos_ids,
-                suppressed_ids=loaded.suppressed_ids,
-                abandoned=lambda: [job.abandoned for job in jobs],
-            )
-        except Exception as error:  # the thread must outlive any request
-            self._retry_alone(jobs, loaded, error)
-            return
+            core.fail_all(DeviceLostError(self._detail))
         finally:
-            self._num_running = 0
-        self._seconds_per_batch = time.monotonic() - started
-        for job, output in zip(jobs, outputs, strict=True):
-            job.output = output
-            job.done.set()
+            self._on_death()
 
-    def _retry_alone(self, jobs: list[_Job], loaded: LoadedModel, error: Exception) -> None:
-        """Let the request that failed a batch fail by itself."""
-        logger.error("a batch of %d failed", len(jobs), exc_info=error)
-        if len(jobs) == 1:
-            jobs[0].error = GenerationError("the model failed on this request; see the log")
-            jobs[0].done.set()
-            return
-        for job in jobs:
-            self._answer([job], loaded)
 
-    def _fail_waiting(self) -> None:
-        while True:
-            try:
-                job = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            job.error = EngineNotReadyError(self._detail)
-            job.done.set()
+class _Pace:
+    """How fast answers have been finished lately."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._seconds_per_answer = 1.0
+
+    def note_answer(self, now: float) -> None:
+        if self._last is not None:
+            gap = min(now - self._last, _LONGEST_WAIT_SECONDS)
+            self._seconds_per_answer += 0.1 * (gap - self._seconds_per_answer)
+        self._last = now
+
+    def seconds_for(self, num_answers: int) -> int:
+        seconds = math.ceil(num_answers * self._seconds_per_answer)
+        return min(max(1, seconds), _LONGEST_WAIT_SECONDS)

@@ -5,7 +5,9 @@ ServingError
 ├── EngineBusyError            the queue is full; come back later
 ├── EngineNotReadyError        still loading, failed to load or stopped
 ├── DeadlineExceededError      the answer was not finished in time
-└── GenerationError            this one request failed inside the model
+├── RequestCancelledError      whoever asked does not want the answer any more
+├── GenerationError            this one request failed inside the model
+└── DeviceLostError            nothing can run any more until the process is replaced
 """
 
 from __future__ import annotations
@@ -43,3 +45,11 @@ class DeadlineExceededError(ServingError):
 
 class GenerationError(ServingError):
     """The model failed on this request."""
+
+
+class RequestCancelledError(ServingError):
+    """The request was cancelled by its caller."""
+
+
+class DeviceLostError(ServingError):
+    """The device failed for good; a new process is needed."""

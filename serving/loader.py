@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,12 @@ from adapters.manifest import WEIGHTS_NAME, AdapterManifest, AdapterMismatchErro
 from adapters.prompts import PromptFormat
 from serving.base_model import grow_embeddings, load_base
 from serving.config import EngineConfig
+from serving.decoder import Decoder, UnsupportedModelError
+from serving.plain import PlainDecoder
+from serving.runner import StepModel
 from serving.startup import check_start, resolve_base_folder
+
+logger = logging.getLogger(__name__)
 
 _TOKEN_ROWS_SUFFIX = "trainable_tokens_delta"
 
@@ -30,10 +36,9 @@ _TOKEN_ROWS_SUFFIX = "trainable_tokens_delta"
 class LoadedModel:
     """A model ready to generate, with what its prompts and answers need."""
 
-    model: PreTrainedModel
+    model: StepModel
     manifest: AdapterManifest
     prompt: PromptFormat
-    eos_ids: tuple[int, ...]
     suppressed_ids: tuple[int, ...]
     """Control tokens, and rows that no token of the tokenizer has: never generated."""
 
@@ -51,16 +56,23 @@ def load(config: EngineConfig, *, with_adapter: bool = True) -> LoadedModel:
     grow_embeddings(model, max(manifest.token_ids.values()) + 1)
     if with_adapter:
         model = attach_adapter(model, config.adapter)
-    model.eval()
-    rows = model.get_input_embeddings().weight.shape[0]
-    unused = set(range(prompt.num_tokens, rows))
+    step_model = lay_out(model.eval(), config)
+    unused = set(range(prompt.num_tokens, step_model.vocab_size))
     return LoadedModel(
-        model=model,
+        model=step_model,
         manifest=manifest,
         prompt=prompt,
-        eos_ids=(prompt.eos_id,),
         suppressed_ids=tuple(sorted((prompt.control_ids | unused) - {prompt.eos_id})),
     )
+
+
+def lay_out(model: PreTrainedModel, config: EngineConfig) -> StepModel:
+    """The model as `serving.decoder` runs it, or as it is if that does not know its kind."""
+    try:
+        return Decoder(model, max_length=config.max_length, dense=config.weights == "bf16")
+    except UnsupportedModelError as error:
+        logger.warning("this model runs row by row, which is slow: %s", error)
+        return PlainDecoder(model, max_length=config.max_length)
 
 
 def attach_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

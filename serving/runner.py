@@ -1,101 +1,232 @@
-"""Generates a batch of rows with a loaded model, one step for all rows at a time."""
+"""Runs the steps of a batch on the device: reads prompts, generates a token for every row.
+
+On a CUDA device the steps that generate are recorded once as graphs and replayed, and nothing here
+waits for the device: results come as `Tokens`, to be looked at while the next step runs.
+"""
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from torch import Tensor
 
-from serving.sampler import Sampler, SamplingParams
-from serving.types import FinishReason
-
-
-@dataclass(frozen=True)
-class Row:
-    """One prompt and how to answer it."""
-
-    prompt_ids: list[int]
-    params: SamplingParams
+from serving.attention import StepInput
+from serving.sampler import Rows, sample, upload
+from serving.scheduler import Chunk, Move
 
 
-@dataclass(frozen=True)
-class Output:
-    """Generated ids, without the end-of-text token."""
+class StepModel(Protocol):
+    """What a runner runs: `serving.decoder.Decoder` or `serving.plain.PlainDecoder`."""
 
-    ids: list[int]
-    finish_reason: FinishReason
+    device: torch.device
+    dtype: torch.dtype
+    max_length: int
+    vocab_size: int
 
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether a pass can be recorded as a CUDA graph."""
+        ...
 
-def generate(
-    model: PreTrainedModel,
-    rows: Sequence[Row],
-    *,
-    eos_ids: Sequence[int],
-    suppressed_ids: Sequence[int] = (),
-    abandoned: Callable[[], Sequence[bool]] | None = None,
-) -> list[Output]:
-    """Answer all rows; their outputs in the same order.
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Memory that a token takes in the cache."""
+        ...
 
-    Args:
-        model: a causal language model in evaluation mode.
-        rows: the prompts, with sampling settings of their own.
-        eos_ids: ids that end an answer.
-        suppressed_ids: ids that are never generated.
-        abandoned: asked before every step which rows nobody waits for any more.
-    """
-    sampler = Sampler(
-        [row.params for row in rows],
-        eos_ids=eos_ids,
-        suppressed_ids=suppressed_ids,
-        device=model.device,
-    )
-    limits = [row.params.preset.max_new_tokens for row in rows]
-    generated: list[list[int]] = [[] for _ in rows]
-    finished: list[FinishReason | None] = [None] * len(rows)
-    ids, mask = _left_padded([row.prompt_ids for row in rows], model.device)
-    cache = DynamicCache(config=model.config)
-    with torch.inference_mode():
-        for step in range(max(limits)):
-            positions = (mask.cumsum(dim=-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-            logits = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-            ids = sampler.sample(logits, step)[:, None]
-            for row, token in enumerate(ids[:, 0].tolist()):
-                if finished[row] is None:
-                    finished[row] = _take(token, generated[row], limits[row], eos_ids)
-            gone = abandoned() if abandoned is not None else [False] * len(rows)
-            if all(done is not None or left for done, left in zip(finished, gone, strict=True)):
-                break
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-    return [
-        Output(tokens, reason or "length")
-        for tokens, reason in zip(generated, finished, strict=True)
-    ]
+    def allocate_cache(self, num_tokens: int) -> int:
+        """Take memory for keys and values; returns a place that belongs to no row."""
+        ...
+
+    def release(self, start: int) -> None:
+        """The row that began at `start` is over."""
+        ...
+
+    def forward(self, step: StepInput) -> Tensor:
+        """Logits [rows, vocabulary] of the token that follows each row."""
+        ...
 
 
-def _take(
-    token: int, generated: list[int], limit: int, eos_ids: Sequence[int]
-) -> FinishReason | None:
-    """Add a token to a row; returns why the row is finished, if it is."""
-    if token in eos_ids:
-        return "stop"
-    generated.append(token)
-    return "length" if len(generated) == limit else None
+class Tokens:
+    """Ids that the device may still be computing."""
+
+    def __init__(self, ids: Tensor) -> None:
+        """Ask for a copy of the ids [rows]; does not wait."""
+        self._event: torch.cuda.Event | None = None
+        if ids.device.type == "cuda":
+            self._host = torch.empty(ids.shape, dtype=ids.dtype, pin_memory=True)
+            self._host.copy_(ids, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._host = ids.clone()
+
+    def wait(self) -> list[int]:
+        """The ids, as soon as they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        ids: list[int] = self._host.tolist()
+        return ids
 
 
-def _left_padded(
-    prompts: list[list[int]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask, both [rows, longest prompt], so that all prompts end together."""
-    longest = max(len(prompt) for prompt in prompts)
-    ids = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+class Runner:
+    """Owns the cache and the settings of the rows on the device; used by one thread."""
+
+    def __init__(
+        self,
+        model: StepModel,
+        *,
+        max_rows: int,
+        cache_tokens: int,
+        eos_ids: Sequence[int],
+        suppressed_ids: Sequence[int],
+    ) -> None:
+        """Take the memory for `cache_tokens` tokens and `max_rows` rows."""
+        self.model = model
+        device = model.device
+        self.overlaps = device.type == "cuda"
+        """Whether a step goes on while the host does something else."""
+        self._max_rows = max_rows
+        self._rows = Rows(max_rows, model.vocab_size, model.allocate_cache(cache_tokens), device)
+        self._eos = torch.tensor(list(eos_ids), dtype=torch.long, device=device)
+        self._suppressed = torch.zeros(model.vocab_size, dtype=torch.bool, device=device)
+        self._suppressed[list(suppressed_ids)] = True
+        self._chosen = torch.zeros(max_rows, dtype=torch.long, device=device)
+        self._counting = torch.arange(max_rows + 1, dtype=torch.int32, device=device)
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.buckets = _buckets(max_rows) if self.overlaps and model.can_be_captured else []
+        """Numbers of rows that there is a graph for once `capture` has run."""
+
+    @torch.inference_mode()
+    def capture(self, report: Callable[[int], None]) -> None:
+        """Record a graph for every bucket, the largest first; they share their memory."""
+        pool = None
+        for size in reversed(self.buckets):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._generate(size)  # compiles kernels and lets libraries take their workspace
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                self._generate(size)
+            pool = graph.pool()
+            self._graphs[size] = graph
+            report(size)
+
+    @torch.inference_mode()
+    def read(self, chunks: Sequence[Chunk], first_row: int) -> Tokens:
+        """Read prompt tokens; where a prompt ends, fill a row and choose its first token.
+
+        Rows are filled from `first_row` on, in the order of the chunks that end their prompt.
+        """
+        logits = self.model.forward(self._prompt_step(chunks))
+        last = [index for index, chunk in enumerate(chunks) if chunk.is_last]
+        columns = []
+        for chunk in (chunks[index] for index in last):
+            run = chunk.job.run
+            assert run is not None
+            columns.append((chunk.job.params, run.start, len(chunk.job.prompt_ids)))
+        if not columns:
+            return Tokens(self._chosen[:0])
+        self._rows.fill(first_row, columns, self._suppressed)
+        part = slice(first_row, first_row + len(columns))
+        if len(last) < len(chunks):
+            logits = logits[upload(last, torch.long, logits.device)]
+        self._choose(logits, part)
+        return Tokens(self._chosen[part])
+
+    @torch.inference_mode()
+    def generate(self, num_rows: int) -> Tokens:
+        """The next token of each of the first `num_rows` rows."""
+        if self._graphs:
+            self._graphs[self.buckets[bisect.bisect_left(self.buckets, num_rows)]].replay()
+        else:
+            self._generate(num_rows)
+        return Tokens(self._chosen[:num_rows])
+
+    @torch.inference_mode()
+    def remove(self, row: int, start: int, move: Move | None) -> None:
+        """Take the request that began at `start` out of a row, and let another fill its place."""
+        self.model.release(start)
+        if move is None:
+            self._rows.clear(row)
+        else:
+            self._rows.move(move.source, move.target)
+
+    def describe(self) -> str:
+        """How steps are run and the memory that is used, in a line."""
+        if not self.overlaps:
+            return f"{self._max_rows} rows, {torch.get_num_threads()} threads"
+        graphs = ", ".join(map(str, self._graphs)) or "none"
+        free, total = torch.cuda.mem_get_info()
+        return (
+            f"graphs for {graphs} rows, {(total - free) / 1e9:.1f} GB of the device used, "
+            f"{free / 1e9:.1f} GB free"
+        )
+
+    def recover(self) -> None:
+        """After an error: give unused memory back. Raises if the device itself is lost."""
+        if self.overlaps:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+
+    def _generate(self, num_rows: int) -> None:
+        rows, part = self._rows, slice(0, num_rows)
+        step = StepInput(
+            ids=rows.token[part],
+            positions=rows.position[part],
+            slots=rows.start[part] + rows.position[part],
+            ends=self._counting[: num_rows + 1],
+            starts=rows.start[: num_rows + 1].int(),
+            lengths=(rows.position[part] + 1).int(),
+            most_tokens=1,
+        )
+        self._choose(self.model.forward(step), part)
+        rows.position[part] += rows.active[part]
+
+    def _choose(self, logits: Tensor, part: slice) -> None:
+        chosen = sample(logits, self._rows, part, self._eos)
+        self._chosen[part] = chosen
+        # what is no token must not be read as one in a step that is already under way
+        self._rows.token[part] = chosen.clamp_min(0)
+        self._rows.num_generated[part] += self._rows.active[part]
+
+    def _prompt_step(self, chunks: Sequence[Chunk]) -> StepInput:
+        ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        starts, lengths = [], []
+        for chunk in chunks:
+            run = chunk.job.run
+            assert run is not None
+            end = chunk.start + chunk.length
+            ids += chunk.job.prompt_ids[chunk.start : end]
+            positions += range(chunk.start, end)
+            slots += range(run.start + chunk.start, run.start + end)
+            starts.append(run.start)
+            lengths.append(end)
+        device = self.model.device
+        tokens = upload([ids, positions, slots], torch.long, device)
+        ends = [0, *accumulate(chunk.length for chunk in chunks)]
+        rows = upload([ends, [*starts, 0], [*lengths, 0]], torch.int32, device)
+        return StepInput(
+            ids=tokens[0],
+            positions=tokens[1],
+            slots=tokens[2],
+            ends=rows[0],
+            starts=rows[1],
+            lengths=rows[2, :-1],
+            most_tokens=max(chunk.length for chunk in chunks),
+        )
+
+
+def _buckets(max_rows: int) -> list[int]:
+    """1, 2, 4 and so on, the last one being `max_rows`."""
+    sizes = [1]
+    while sizes[-1] < max_rows:
+        sizes.append(min(2 * sizes[-1], max_rows))
+    return sizes

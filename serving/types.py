@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -9,6 +10,17 @@ from adapters.prompts import Message
 from adapters.styles import Style
 
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model generated for one prompt."""
+
+    ids: list[int]
+    """Without the end-of-text token."""
+    text: str
+    """Without white space around it, and without the stop string that ended it."""
+    finish_reason: FinishReason
 
 
 @dataclass(frozen=True)
@@ -20,10 +32,16 @@ class GenerationRequest:
     """Name of a style of the adapter; None for its default."""
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    """Sample from that many of the most likely tokens; 0 or None for all of them."""
     min_new_tokens: int | None = None
     max_new_tokens: int | None = None
     seed: int | None = None
     """Makes a sampled answer repeatable."""
+    stop: tuple[str, ...] = ()
+    """Texts in front of which the answer ends."""
+    timeout_seconds: float | None = None
+    """The request is given up after that time; never longer than the server's own limit."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +54,19 @@ class Completion:
     num_tokens: int
     """Generated tokens, the end-of-text token not counted."""
     finish_reason: FinishReason
-    """`stop` if the model ended the answer, `length` if the limit did."""
+    """`stop` if the model or a stop string ended the answer, `length` if the limit did."""
     seconds: float
     """From acceptance to the last token, waiting included."""
+    first_token_seconds: float
+    """From acceptance to the first token; the whole time if there was none."""
 
 
 @dataclass(frozen=True)
 class EngineStatus:
     """A snapshot of an engine, made without waiting for it."""
 
-    state: Literal["loading", "ready", "failed", "stopped"]
+    state: Literal["loading", "ready", "stalled", "failed", "dead", "stopped"]
+    """`stalled`: a step takes suspiciously long; `dead`: the device is lost."""
     detail: str
     """Why the state is not `ready`; empty if it is."""
     model: str
@@ -55,6 +76,10 @@ class EngineStatus:
     device: str
     gpu_memory_gb: float
     """Memory the process holds on the GPU; 0 on the CPU."""
+    seconds_since_step: float
+    """Since the engine last gave a sign of life; it does several times a second."""
+    kv_cache_tokens: int
+    """Tokens that fit into the cache; 0 until it is there."""
     num_running: int
     num_waiting: int
     queue_size: int
@@ -63,8 +88,36 @@ class EngineStatus:
     styles: tuple[Style, ...] = field(default=())
 
 
+class Handle(Protocol):
+    """A request that is being answered; to be used by one thread at a time."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Pieces of text as they come; all of them together are the completion's text.
+
+        Raises:
+            ServingError: the request failed; pieces may have come before.
+        """
+        ...
+
+    def result(self) -> Completion:
+        """Wait for the end; raises ServingError if the request failed."""
+        ...
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: its place is free within a step."""
+        ...
+
+
 class Engine(Protocol):
     """Answers requests; safe to call from many threads."""
+
+    def submit(self, request: GenerationRequest, *, streams: bool = True) -> Handle:
+        """Begin to answer; does not wait. Without `streams`, text comes only at the end.
+
+        Raises:
+            ServingError: the request is refused, as `serving.errors` describes.
+        """
+        ...
 
     def generate(self, request: GenerationRequest) -> Completion:
         """Answer one request, waiting for it.

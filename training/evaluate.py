@@ -21,9 +21,11 @@ from adapters.manifest import AdapterManifest
 from adapters.prompts import Message
 from adapters.styles import Preset
 from serving.config import EngineConfig
+from serving.core import EngineCore
 from serving.loader import LoadedModel, load
-from serving.runner import Output, Row, generate
-from serving.sampler import SamplingParams
+from serving.sampling import SamplingParams
+from serving.scheduler import Job
+from serving.types import Output
 from training.cards import ngram_counts
 from training.config import TrainConfig
 
@@ -32,6 +34,7 @@ PRESETS_OFF = Preset(
 )
 PLAIN_INSTRUCTIONS = ("Answer briefly. {}", "Answer in detail. {}")
 _BATCH_SIZE = 32
+"""Answers between two moves of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +82,20 @@ def style_report(config: EngineConfig, prompts: Sequence[str]) -> dict[str, Any]
     """
     bar = tqdm(total=0, desc="judging", unit="answer")
     loaded = load(config)
+    core = EngineCore(loaded, config)
     report = {
         "num_prompts": len(prompts),
-        "presets_off": _compare(loaded, _styled(loaded, prompts, PRESETS_OFF), bar),
-        "presets_on": _compare(loaded, _styled(loaded, prompts, None), bar),
+        "presets_off": _compare(core, _styled(loaded, prompts, PRESETS_OFF), bar),
+        "presets_on": _compare(core, _styled(loaded, prompts, None), bar),
     }
-    del loaded
+    del loaded, core
     _free_memory()
     base = load(config, with_adapter=False)
-    report["base_with_style_tokens"] = _compare(base, _styled(base, prompts, PRESETS_OFF), bar)
-    report["base_with_plain_instructions"] = _compare(base, _instructed(base, prompts), bar)
+    core = EngineCore(base, config)
+    report["base_with_style_tokens"] = _compare(core, _styled(base, prompts, PRESETS_OFF), bar)
+    report["base_with_plain_instructions"] = _compare(core, _instructed(base, prompts), bar)
     bar.close()
-    del base
+    del base, core
     _free_memory()
     return report
 
@@ -116,13 +121,13 @@ def score(outputs: Sequence[Output]) -> StyleScore:
 
 def _styled(
     loaded: LoadedModel, prompts: Sequence[str], preset: Preset | None
-) -> dict[str, list[Row]]:
+) -> dict[str, list[Job]]:
     """Every prompt in every style; None stands for the style's own preset."""
     return {
         style.name: [
-            Row(
+            Job(
                 loaded.prompt.encode_prompt([Message("user", text)], style.token),
-                SamplingParams(preset or style.preset, seed=number),
+                SamplingParams.from_preset(preset or style.preset, seed=number),
             )
             for number, text in enumerate(prompts)
         ]
@@ -130,12 +135,12 @@ def _styled(
     }
 
 
-def _instructed(loaded: LoadedModel, prompts: Sequence[str]) -> dict[str, list[Row]]:
+def _instructed(loaded: LoadedModel, prompts: Sequence[str]) -> dict[str, list[Job]]:
     """Every prompt with a plain instruction in place of the style token."""
-    params = SamplingParams(PRESETS_OFF)
+    params = SamplingParams.from_preset(PRESETS_OFF)
     return {
         instruction: [
-            Row(
+            Job(
                 loaded.prompt.encode_prompt([Message("user", instruction.format(text))], None),
                 params,
             )
@@ -146,11 +151,11 @@ def _instructed(loaded: LoadedModel, prompts: Sequence[str]) -> dict[str, list[R
 
 
 def _compare(
-    loaded: LoadedModel, rows_by_name: dict[str, list[Row]], bar: tqdm[Any]
+    core: EngineCore, jobs_by_name: dict[str, list[Job]], bar: tqdm[Any]
 ) -> dict[str, Any]:
-    bar.total += sum(len(rows) for rows in rows_by_name.values())
+    bar.total += sum(len(jobs) for jobs in jobs_by_name.values())
     bar.refresh()
-    outputs = {name: _answer(loaded, rows, bar) for name, rows in rows_by_name.items()}
+    outputs = {name: _answer(core, jobs, bar) for name, jobs in jobs_by_name.items()}
     result: dict[str, Any] = {
         name.format("…"): dataclasses.asdict(score(found)) for name, found in outputs.items()
     }
@@ -163,16 +168,11 @@ def _compare(
     return result
 
 
-def _answer(loaded: LoadedModel, rows: list[Row], bar: tqdm[Any]) -> list[Output]:
+def _answer(core: EngineCore, jobs: list[Job], bar: tqdm[Any]) -> list[Output]:
     outputs: list[Output] = []
-    for start in range(0, len(rows), _BATCH_SIZE):
-        batch = rows[start : start + _BATCH_SIZE]
-        outputs += generate(
-            loaded.model,
-            batch,
-            eos_ids=loaded.eos_ids,
-            suppressed_ids=loaded.suppressed_ids,
-        )
+    for start in range(0, len(jobs), _BATCH_SIZE):
+        batch = jobs[start : start + _BATCH_SIZE]
+        outputs += core.run(batch)
         bar.update(len(batch))
     return outputs
 

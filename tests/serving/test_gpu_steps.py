@@ -1,0 +1,194 @@
+"""What runs on a CUDA device, against plain PyTorch, transformers and float32."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adapters.manifest import AdapterManifest
+from bench.random_model import make_random_adapter, make_random_base
+from serving import ops
+from serving.attention import StepInput, attend_by_row, attend_flash
+from serving.base_model import load_base
+from serving.config import EngineConfig
+from serving.core import EngineCore
+from serving.loader import attach_adapter, load
+from serving.sampling import SamplingParams
+from serving.scheduler import Job
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+NEW_TOKENS = 6
+
+
+def error(found, wanted):
+    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
+
+
+@pytest.fixture
+def random():
+    generator = torch.Generator("cuda").manual_seed(1)
+
+    def draw(*shape, dtype=torch.bfloat16):
+        return torch.randn(*shape, generator=generator, device="cuda").to(dtype)
+
+    return draw
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 65])
+@pytest.mark.parametrize("hidden", [96, 4096])
+@pytest.mark.parametrize("with_update", [True, False])
+def test_the_norm_kernel_agrees_with_pytorch(random, tokens, hidden, with_update):
+    from serving import kernels
+
+    residual, weight = random(tokens, hidden, dtype=torch.float32), random(hidden)
+    update = random(tokens, hidden) if with_update else None
+    wanted_residual = residual.clone()
+    wanted = ops.add_rms_norm(wanted_residual, update, weight, 1e-5)
+
+    found = kernels.add_rms_norm(residual, update, weight, 1e-5)
+
+    assert error(found, wanted) < 5e-3
+    assert torch.equal(residual, wanted_residual)
+
+
+@pytest.mark.parametrize("heads", [(32, 8, 128), (6, 2, 64), (4, 4, 96)])
+def test_the_rotation_kernel_agrees_with_pytorch(random, heads):
+    from serving import kernels
+
+    num_heads, num_kv_heads, head_dim = heads
+    qkv = random(5, (num_heads + 2 * num_kv_heads) * head_dim)
+    angles = random(5, head_dim // 2, dtype=torch.float32)
+    slots = torch.tensor([3, 11, 7, 0, 19], device="cuda")
+    caches = [torch.zeros(20, num_kv_heads, head_dim, device="cuda").bfloat16() for _ in range(4)]
+    rotation = (angles.cos(), angles.sin())
+    wanted = ops.rotate_and_store(qkv, rotation, slots, caches[0], caches[1], num_heads)
+
+    found = kernels.rotate_and_store(qkv, rotation, slots, caches[2], caches[3], num_heads)
+
+    assert error(found, wanted) < 5e-3
+    assert error(caches[2], caches[0]) < 5e-3
+    assert torch.equal(caches[3], caches[1])
+
+
+@pytest.mark.parametrize("half", [100, 14336])
+def test_the_activation_kernel_agrees_with_pytorch(random, half):
+    from serving import kernels
+
+    both = random(3, 2 * half)
+
+    assert error(kernels.silu_mul(both), ops.silu_mul(both)) < 5e-3
+
+
+@pytest.mark.parametrize("shape", [(3, 64), (1024, 4096)])
+def test_expanded_weights_are_those_of_bitsandbytes(random, shape):
+    from serving import kernels
+
+    codes = torch.randint(0, 256, (shape[0] * shape[1] // 2, 1), device="cuda").to(torch.uint8)
+    absmax = random(shape[0] * shape[1] // 64, dtype=torch.float32).abs()
+
+    found = kernels.expand_nf4(codes, absmax, shape, torch.bfloat16)
+
+    assert torch.equal(found, ops.expand_nf4(codes, absmax, shape, torch.bfloat16))
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 1], [7, 30, 1], [33]])
+def test_flash_attention_reads_the_runs_of_its_rows_only(random, counts):
+    lengths = [count + 40 * index for index, count in enumerate(counts)]
+    starts = [400, 0, 160][: len(counts)]
+    keys, values = random(600, 2, 64), random(600, 2, 64)
+    queries = random(sum(counts), 8, 64)
+    ends = [sum(counts[:n]) for n in range(len(counts) + 1)]
+    unused = torch.empty(0, device="cuda")
+    step = StepInput(
+        ids=unused,
+        positions=unused,
+        slots=unused,
+        ends=torch.tensor(ends, dtype=torch.int32, device="cuda"),
+        starts=torch.tensor([*starts, 0], dtype=torch.int32, device="cuda"),
+        lengths=torch.tensor(lengths, dtype=torch.int32, device="cuda"),
+        most_tokens=max(counts),
+    )
+
+    found = attend_flash(queries, keys, values, step, most_keys=1024)
+
+    assert error(found, attend_by_row(queries, keys, values, step)) < 5e-3
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    """A base of Mistral-7B's shape and an adapter whose LoRA changes every product."""
+    work = tmp_path_factory.mktemp("golden")
+    base = make_random_base(work / "base")
+    adapter = make_random_adapter(work / "adapter", base)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    generator = torch.Generator().manual_seed(2)
+    for name, tensor in tensors.items():
+        if "lora_B" in name:
+            noise = torch.randn(tensor.shape, generator=generator) * 0.02
+            tensors[name] = noise.to(tensor.dtype)
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    return base, adapter
+
+
+@pytest.mark.parametrize("weights", ["nf4", "bf16"])
+@pytest.mark.parametrize("rows", [1, 8, 64])
+def test_logits_of_graphs_are_those_of_float32(golden, monkeypatch, record_property, weights, rows):
+    base, adapter = golden
+    monkeypatch.setattr("serving.loader.check_start", unchecked)
+    texts, found = last_logits(
+        EngineConfig(
+            adapter=adapter,
+            base_model=str(base),
+            device="cuda",
+            weights=weights,
+            max_batch_size=rows,
+            prompt_tokens_per_step=100_000,  # all rows begin with the same step
+        )
+    )
+    torch.cuda.empty_cache()
+    reference = attach_adapter(load_base(base, "cuda", "nf4", torch.float32), adapter).eval()
+
+    errors = []
+    for row in range(0, rows, max(1, rows // 8)):
+        with torch.inference_mode():
+            wanted = reference(torch.tensor([texts[row]], device="cuda")).logits[0, -1]
+        errors.append(error(found[row], wanted.cpu()))
+
+    record_property(f"{weights}_{rows}", max(errors))
+    assert max(errors) < 1e-2
+
+
+def last_logits(config):
+    """Ids that full batches of rows have read, and the logits [rows, vocabulary] that follow."""
+    loaded = load(config)
+    forward = loaded.model.forward
+    recorded = {}
+
+    def record(step):
+        logits = forward(step)
+        if torch.cuda.is_current_stream_capturing():
+            recorded[len(step.lengths)] = logits  # where the graph will write them
+        return logits
+
+    loaded.model.forward = record
+    core = EngineCore(loaded, config)
+    core.warm_up(lambda line: None)
+    rows = config.max_batch_size
+    generator = torch.Generator().manual_seed(rows)
+    jobs = [
+        Job(
+            torch.randint(1000, (40 + 3 * row,), generator=generator).tolist(),
+            SamplingParams(min_new_tokens=NEW_TOKENS, max_new_tokens=NEW_TOKENS),
+        )
+        for row in range(rows)
+    ]
+    outputs = core.run(jobs)
+    texts = [[*job.prompt_ids, *output.ids[:-1]] for job, output in zip(jobs, outputs, strict=True)]
+    return texts, recorded[rows].float().cpu()
+
+
+def unchecked(config):
+    """The adapter's weights were replaced, so that its checksums cannot hold."""
+    return AdapterManifest.from_json((config.adapter / "manifest.json").read_text())
