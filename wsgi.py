@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
 from flask import Flask
 
@@ -22,9 +23,14 @@ def build_app() -> Flask:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    engine = ModelEngine(EngineConfig.from_env(os.environ))
+    engine = ModelEngine(EngineConfig.from_env(os.environ), on_death=_leave)
     engine.start()
     return create_app(engine)
+
+
+def _leave() -> None:
+    """End this process in good order, so that gunicorn starts another in its place."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def __getattr__(name: str) -> Flask:

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from serving.errors import (
     DeadlineExceededError,
+    DeviceLostError,
     EngineBusyError,
     EngineNotReadyError,
     InvalidRequestError,
@@ -81,7 +82,7 @@ def _serving_error(error: ServingError) -> Response:
             response = problem(HTTPStatus.SERVICE_UNAVAILABLE, message)
             response.headers["Retry-After"] = str(error.retry_after_seconds)
             return response
-        case EngineNotReadyError():
+        case EngineNotReadyError() | DeviceLostError():
             response = problem(HTTPStatus.SERVICE_UNAVAILABLE, message)
             response.headers["Retry-After"] = str(RETRY_WHEN_NOT_READY_SECONDS)
             return response

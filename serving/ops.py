@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from serving.sampler import Settings
+from serving.sampler import sample as sample
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,6 +64,14 @@ class Ops(Protocol):
         self, codes: Tensor, absmax: Tensor, shape: tuple[int, int], dtype: torch.dtype
     ) -> Tensor:
         """The matrix of NF4 codes [bytes, 1] with a scale per 64 weights."""
+        ...
+
+    def sample(self, logits: Tensor, rows: Settings, eos_ids: Tensor) -> Tensor:
+        """Choose an id [rows] for each row of logits [rows, vocabulary].
+
+        None of `eos_ids` is chosen before a row has its minimum of tokens. `NO_TOKEN` stands for a
+        row whose logits are no numbers.
+        """
         ...
 
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from serving.attention import StepInput
-from serving.sampler import Rows, sample, upload
+from serving.ops import device_ops
+from serving.sampler import Rows, upload
 from serving.scheduler import Chunk, Move
 
 
@@ -87,6 +88,7 @@ class Runner:
         """Take the memory for `cache_tokens` tokens and `max_rows` rows."""
         self.model = model
         device = model.device
+        self._ops = device_ops(device)
         self.overlaps = device.type == "cuda"
         """Whether a step goes on while the host does something else."""
         self._max_rows = max_rows
@@ -189,7 +191,7 @@ class Runner:
         rows.position[part] += rows.active[part]
 
     def _choose(self, logits: Tensor, part: slice) -> None:
-        chosen = sample(logits, self._rows, part, self._eos)
+        chosen = self._ops.sample(logits, self._rows.settings(part), self._eos)
         self._chosen[part] = chosen
         # what is no token must not be read as one in a step that is already under way
         self._rows.token[part] = chosen.clamp_min(0)

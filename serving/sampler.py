@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,22 @@ from serving.sampling import SamplingParams
 NO_TOKEN = -1
 
 _FIELDS = ("token", "position", "start", "num_generated", "min_new", "top_k", "seed", "active")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to choose the next token of some rows; every tensor has a line for each of them."""
+
+    suppressed: Tensor
+    """[rows, vocabulary]: what is never chosen."""
+    temperature: Tensor
+    """0 for the likeliest token."""
+    top_p: Tensor
+    top_k: Tensor
+    """0 for no limit."""
+    min_new: Tensor
+    num_generated: Tensor
+    seed: Tensor
 
 
 class Rows:
@@ -62,6 +79,18 @@ class Rows:
                 ids = upload(list(params.suppressed_ids), torch.long, self.device)
                 self.suppressed[column, ids] = True
 
+    def settings(self, part: slice) -> Settings:
+        """What the columns `part` are sampled with."""
+        return Settings(
+            suppressed=self.suppressed[part],
+            temperature=self.temperature[part],
+            top_p=self.top_p[part],
+            top_k=self.top_k[part],
+            min_new=self.min_new[part],
+            num_generated=self.num_generated[part],
+            seed=self.seed[part],
+        )
+
     def move(self, source: int, target: int) -> None:
         """Copy a column over another; the source is without a request afterwards."""
         for values in (self._whole_numbers, self._numbers):
@@ -84,46 +113,49 @@ def upload(values: list[int] | list[list[int]] | list[list[float]], dtype: torch
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def sample(logits: Tensor, rows: Rows, part: slice, eos_ids: Tensor) -> Tensor:
-    """Next token ids [rows] from logits [rows, vocabulary] for the columns `part`.
-
-    `NO_TOKEN` for a row whose logits are no numbers.
-    """
-    logits = logits.float().masked_fill(rows.suppressed[part], -torch.inf)
-    too_short = rows.num_generated[part] < rows.min_new[part]
+def sample(logits: Tensor, rows: Settings, eos_ids: Tensor) -> Tensor:
+    """See `serving.ops.Ops`."""
+    logits = logits.float().masked_fill(rows.suppressed, -torch.inf)
+    too_short = rows.num_generated < rows.min_new
     ends = logits.index_select(1, eos_ids)
     logits.index_copy_(1, eos_ids, ends.masked_fill(too_short[:, None], -torch.inf))
-    temperature = rows.temperature[part]
-    greedy = temperature == 0
-    # a greedy row keeps its logits; any divisor other than 0 will do
-    scaled = logits / torch.where(greedy, 1.0, temperature)[:, None]
-    draws = uniform(rows.seed[part], rows.num_generated[part])
-    sampled = sample_nucleus(scaled, rows.top_p[part], rows.top_k[part], draws)
     highest, likeliest = logits.max(dim=-1)
-    ids = torch.where(greedy, likeliest, sampled)
-    return torch.where(highest.isfinite(), ids, NO_TOKEN)
+    greedy = rows.temperature == 0
+    # a greedy row keeps its logits; any divisor other than 0 will do
+    temperature = torch.where(greedy, 1.0, rows.temperature)
+    weights = torch.exp((logits - highest[:, None]) / temperature[:, None])
+    nucleus = keep_likeliest(weights, rows.top_p, rows.top_k)
+    sampled = draw(nucleus, uniform(rows.seed, rows.num_generated))
+    return torch.where(highest.isfinite(), torch.where(greedy, likeliest, sampled), NO_TOKEN)
 
 
-def sample_nucleus(logits: Tensor, top_p: Tensor, top_k: Tensor, draws: Tensor) -> Tensor:
-    """Ids [rows] picked by uniform `draws` [rows] from the likeliest tokens of the logits.
+def keep_likeliest(weights: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
+    """Weights [rows, vocabulary], but 0 for all but the likeliest tokens.
 
     Those are the `top_k` [rows] likeliest (0: all), and of them as many as it takes for their share
-    of the probability to reach `top_p` [rows].
+    of the weight to reach `top_p` [rows]. Tokens as likely as the last one stay as well.
     """
-    probabilities, order = torch.softmax(logits, dim=-1).sort(dim=-1, descending=True)
-    rank = torch.arange(logits.shape[-1], device=logits.device)
-    most = torch.where(top_k == 0, logits.shape[-1], top_k)
-    probabilities = torch.where(rank < most[:, None], probabilities, 0.0)
-    cumulative = probabilities.cumsum(dim=-1)
-    # In the nucleus is a token if those before it have not reached top_p: the first always is.
-    # One without any probability never is, or a draw that rounds to 1 could pick it.
-    before = cumulative - probabilities
-    nucleus = (before < top_p[:, None] * cumulative[:, -1:]) & (probabilities > 0)
-    cumulative = torch.where(nucleus, probabilities, 0.0).cumsum(dim=-1)
-    target = draws[:, None] * cumulative[:, -1:]
-    place = (cumulative <= target).sum(dim=-1, keepdim=True)
-    place = place.minimum(nucleus.sum(dim=-1, keepdim=True) - 1).clamp_min(0)
-    return order.gather(1, place).squeeze(1)
+    ordered = weights.sort(dim=-1, descending=True).values
+    last = torch.where(top_k == 0, weights.shape[-1], top_k).clamp_max(weights.shape[-1]) - 1
+    weights = weights.where(weights >= ordered.gather(1, last[:, None]), 0.0)
+    ordered = ordered.where(ordered >= ordered.gather(1, last[:, None]), 0.0)
+    cumulative = ordered.cumsum(dim=-1)
+    # the first token for which the share is reached is the last one that stays
+    short = (cumulative < top_p[:, None] * cumulative[:, -1:]).sum(dim=-1, keepdim=True)
+    floor = ordered.gather(1, short.clamp_max(weights.shape[-1] - 1))
+    return weights.where(weights >= floor, 0.0)
+
+
+def draw(weights: Tensor, numbers: Tensor) -> Tensor:
+    """Ids [rows] with chances in proportion to weights [rows, vocabulary].
+
+    `numbers` [rows] in [0, 1) say where on the line of all weights the id lies.
+    """
+    cumulative = weights.cumsum(dim=-1)
+    place = (cumulative <= numbers[:, None] * cumulative[:, -1:]).sum(dim=-1)
+    # a number that rounds up to the end of the line means the last token on it
+    tokens = torch.arange(weights.shape[-1], device=weights.device)
+    return place.minimum(tokens.where(weights > 0, 0).amax(dim=-1))
 
 
 def uniform(seed: Tensor, counter: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ COMPLETION = Completion(
     num_tokens=13,
     finish_reason="stop",
     seconds=0.25,
+    first_token_seconds=0.05,
 )
 
 READY = EngineStatus(
@@ -27,6 +28,8 @@ READY = EngineStatus(
     quantization="nf4",
     device="cuda:0",
     gpu_memory_gb=4.5,
+    seconds_since_step=0.01,
+    kv_cache_tokens=98304,
     num_running=2,
     num_waiting=3,
     queue_size=32,
