@@ -21,6 +21,7 @@ from serving.errors import (
     EngineBusyError,
     EngineNotReadyError,
     InvalidRequestError,
+    RequestCancelledError,
     ServingError,
 )
 
@@ -82,7 +83,7 @@ def _serving_error(error: ServingError) -> Response:
             response = problem(HTTPStatus.SERVICE_UNAVAILABLE, message)
             response.headers["Retry-After"] = str(error.retry_after_seconds)
             return response
-        case EngineNotReadyError() | DeviceLostError():
+        case EngineNotReadyError() | DeviceLostError() | RequestCancelledError():
             response = problem(HTTPStatus.SERVICE_UNAVAILABLE, message)
             response.headers["Retry-After"] = str(RETRY_WHEN_NOT_READY_SECONDS)
             return response

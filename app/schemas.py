@@ -141,8 +141,6 @@ class HealthSchema(Schema):
     quantization = fields.String()
     device = fields.String()
     gpu_memory = fields.Function(lambda status: round(status.gpu_memory_gb, 3))
-    kv_cache_tokens = fields.Integer()
-    seconds_since_step = fields.Function(lambda status: round(status.seconds_since_step, 3))
     running = fields.Integer(attribute="num_running")
     waiting = fields.Integer(attribute="num_waiting")
     queue_size = fields.Integer()

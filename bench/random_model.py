@@ -17,7 +17,9 @@ _TOKENIZER = Path("models/pocket")
 def make_random_base(folder: Path, num_layers: int = 32) -> Path:
     """Save a bfloat16 model of Mistral-7B-v0.3's shape with the pocket tokenizer, if not there.
 
-    Needs a CUDA device, and 14.5 GB of disk for all 32 layers.
+    Needs a CUDA device, and 14.5 GB of disk for all 32 layers. As in a trained model, what a layer
+    adds is small beside what it adds to; with all weights alike, every layer would multiply the
+    rounding errors of the one before.
     """
     if (folder / "config.json").is_file():
         return folder
@@ -37,6 +39,11 @@ def make_random_base(folder: Path, num_layers: int = 32) -> Path:
     with torch.device("cuda"):
         model = MistralForCausalLM(config)
     torch.set_default_dtype(torch.float32)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.normal_()
+        for layer in model.model.layers:
+            for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                linear.weight.mul_((2 * num_layers) ** -0.5)
     model.save_pretrained(folder, max_shard_size="5GB")
     AutoTokenizer.from_pretrained(_TOKENIZER).save_pretrained(folder)
     del model

@@ -117,18 +117,21 @@ def measure_transformers(subject: Subject, requests: Sequence[int]) -> Iterator[
     grow_embeddings(model, max(manifest.token_ids.values()) + 1)
     model = attach_adapter(model, subject.adapter).eval()
     preset = manifest.styles[-1].preset
-    settings = GenerationConfig(
-        do_sample=True,
-        temperature=preset.temperature,
-        top_p=preset.top_p,
-        max_new_tokens=NEW_TOKENS,
-        eos_token_id=-1,
-        pad_token_id=0,
+    warm, settings = (
+        GenerationConfig(
+            do_sample=True,
+            temperature=preset.temperature,
+            top_p=preset.top_p,
+            max_new_tokens=new_tokens,
+            eos_token_id=-1,
+            pad_token_id=0,
+        )
+        for new_tokens in (4, NEW_TOKENS)
     )
     for count in requests:
         inputs = subject.prompt_ids(count)
         options = ContinuousBatchingConfig(max_memory_percent=0.5)
-        model.generate_batch(inputs[:1], settings, options)
+        model.generate_batch(inputs, warm, options)
         outputs = model.generate_batch(inputs, settings, options, record_timestamps=True)
         answers = list(outputs.values())
         assert all(len(answer.generated_tokens) == NEW_TOKENS for answer in answers)

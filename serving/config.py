@@ -42,8 +42,9 @@ class EngineConfig:
     """Most tokens a request may ask for."""
     max_batch_size: int = 64
     """Most requests that are answered together."""
-    prompt_tokens_per_step: int = 1024
-    """Prompt tokens read between two tokens of those that are being answered."""
+    prompt_tokens_per_step: int | None = None
+    """Prompt tokens read between two tokens of those that are being answered; by default 2048 on a
+    GPU and 256 on a CPU."""
     kv_cache_gb: float | None = None
     """Memory for keys and values; by default what `max_batch_size` requests of full length need,
     as far as it is free."""

@@ -64,7 +64,7 @@ class EngineCore:
         self._scheduler = Scheduler(
             cache,
             max_rows=config.max_batch_size,
-            prompt_tokens_per_step=config.prompt_tokens_per_step,
+            prompt_tokens_per_step=_prompt_tokens_per_step(loaded, config),
         )
         self._runner = Runner(
             loaded.model,
@@ -291,3 +291,9 @@ class EngineCore:
             gone = DeviceLostError("the device failed; the server restarts")
             self.fail_all(gone)
             raise gone from lost
+
+
+def _prompt_tokens_per_step(loaded: LoadedModel, config: EngineConfig) -> int:
+    if config.prompt_tokens_per_step is not None:
+        return config.prompt_tokens_per_step
+    return 2048 if loaded.model.device.type == "cuda" else 256

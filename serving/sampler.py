@@ -121,12 +121,15 @@ def sample(logits: Tensor, rows: Settings, eos_ids: Tensor) -> Tensor:
     logits.index_copy_(1, eos_ids, ends.masked_fill(too_short[:, None], -torch.inf))
     highest, likeliest = logits.max(dim=-1)
     greedy = rows.temperature == 0
+    likeliest = likeliest.where(highest.isfinite(), NO_TOKEN)
+    if not logits.is_cuda and bool(greedy.all()):
+        return likeliest  # nothing to sort; a CUDA device would have to be waited for
     # a greedy row keeps its logits; any divisor other than 0 will do
     temperature = torch.where(greedy, 1.0, rows.temperature)
     weights = torch.exp((logits - highest[:, None]) / temperature[:, None])
     nucleus = keep_likeliest(weights, rows.top_p, rows.top_k)
     sampled = draw(nucleus, uniform(rows.seed, rows.num_generated))
-    return torch.where(highest.isfinite(), torch.where(greedy, likeliest, sampled), NO_TOKEN)
+    return torch.where(greedy | ~highest.isfinite(), likeliest, sampled)
 
 
 def keep_likeliest(weights: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:

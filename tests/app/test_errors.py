@@ -6,10 +6,12 @@ import serving.errors
 from app.errors import problem
 from serving.errors import (
     DeadlineExceededError,
+    DeviceLostError,
     EngineBusyError,
     EngineNotReadyError,
     GenerationError,
     InvalidRequestError,
+    RequestCancelledError,
     ServingError,
 )
 from tests.app.problems import read_problem
@@ -22,6 +24,8 @@ ENGINE_ERRORS = [
     (EngineNotReadyError("the model is being loaded"), 503),
     (DeadlineExceededError("not finished within 120 seconds"), 504),
     (GenerationError("the model failed on this request"), 500),
+    (DeviceLostError("the device failed"), 503),
+    (RequestCancelledError("the request was cancelled"), 503),
     (ServingError("something else"), 500),
 ]
 

@@ -21,7 +21,7 @@ KEYS = {
     "styles",
 }
 
-NOT_READY = ["loading", "failed", "stopped"]
+NOT_READY = ["loading", "stalled", "failed", "dead", "stopped"]
 
 
 def not_ready(state):

@@ -3,57 +3,125 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from types import SimpleNamespace
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import MistralConfig
+from torch import Tensor
+
+from adapters.prompts import Message, PromptFormat
+from serving.attention import StepInput
+from serving.core import Answer
+from serving.detokenizer import Detokenizer
+from serving.engine import ModelEngine
+from serving.errors import ServingError
+from serving.handle import RequestHandle
+from serving.runner import Runner, Tokens
+from serving.sampling import SamplingParams
+from serving.scheduler import Chunk, Job
+from serving.types import GenerationRequest, Output
 
 
-class ScriptedModel:
-    """A causal language model that says what it was told to: row by row, step by step.
+class HashModel:
+    """A `serving.runner.StepModel` that takes microseconds.
 
-    After the last token of its script a row repeats that token. `num_steps` counts the calls, and
-    `positions` keeps the position ids [rows, length] of each.
+    Its logits are a hash of all ids that a row has in the cache and of their positions: whatever
+    reads the place of another row, leaves a token out or counts wrong gets another answer.
     """
 
     device = torch.device("cpu")
-    config = MistralConfig(num_hidden_layers=1)
+    dtype = torch.float32
+    max_length = 4096
+    can_be_captured = False
+    cache_bytes_per_token = 1000
 
-    def __init__(self, *scripts: Sequence[int], vocabulary: int = 32) -> None:
-        self.scripts = scripts
-        self.vocabulary = vocabulary
-        self.num_steps = 0
-        self.positions: list[list[list[int]]] = []
+    def __init__(self, *, vocab_size: int = 320, eos_id: int = 2, eos_every: int = 0) -> None:
+        """The end of the text is the likeliest token once in `eos_every` steps, never for 0."""
+        self.vocab_size = vocab_size
+        self.hooks: list[Callable[[StepInput], None]] = []
+        """Called in every step once the cache was written to, so that a failure leaves traces."""
+        self.released: list[int] = []
+        self._eos_id, self._eos_every = eos_id, eos_every
+        self._salts = torch.arange(vocab_size) * 0x2545F4914F6CDD1D
+        self._sums = torch.zeros(0, dtype=torch.long)
 
-    def __call__(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, **_: Any
-    ) -> SimpleNamespace:
-        """Logits [rows, 1, vocabulary]."""
-        assert len(input_ids) == len(self.scripts)
-        self.positions.append(position_ids.tolist())
-        logits = torch.zeros(len(self.scripts), 1, self.vocabulary)
-        for row, script in enumerate(self.scripts):
-            logits[row, 0, script[min(self.num_steps, len(script) - 1)]] = 100.0
-        self.num_steps += 1
-        return SimpleNamespace(logits=logits)
+    def allocate_cache(self, num_tokens: int) -> int:
+        """The cache has a sum per token; the last one belongs to nobody."""
+        self._sums = torch.zeros(num_tokens + 1, dtype=torch.long)
+        return num_tokens
+
+    def release(self, start: int) -> None:
+        """Keep what was released."""
+        self.released.append(start)
+
+    def forward(self, step: StepInput) -> Tensor:
+        """Logits [rows, vocabulary] of the token that follows each row."""
+        first, counts = step.ends[:-1].long(), step.ends.diff()
+        starts, positions = step.starts[:-1].long(), step.positions[first]
+        assert step.slots.equal(starts.repeat_interleave(counts) + step.positions)
+        assert step.lengths.equal((step.positions[step.last_tokens] + 1).int())
+        words = _scatter(step.ids * 1_000_003 + step.positions)
+        sums = words.cumsum(0)
+        known = self._sums[(starts + positions - 1).clamp_min(0)] * (positions > 0)
+        offsets = known - sums[first] + words[first]
+        self._sums[step.slots] = sums + offsets.repeat_interleave(counts)
+        for hook in self.hooks:
+            hook(step)
+        return self._logits(self._sums[step.slots[step.last_tokens]])
+
+    def _logits(self, sums: Tensor) -> Tensor:
+        logits = ((_scatter(sums[:, None] ^ self._salts) >> 40) & 0xFFFFFF).float() * 2.0**-20
+        eager = sums % self._eos_every == 0 if self._eos_every else torch.zeros_like(sums).bool()
+        logits[:, self._eos_id] = torch.where(eager, 1000.0, -1000.0)
+        return logits
+
+
+class ScriptedModel(HashModel):
+    """Says what it was told to after each prompt, and then repeats the last token.
+
+    None in a script stands for logits that are no numbers.
+    """
+
+    def __init__(self, scripts: Mapping[tuple[int, ...], Sequence[int | None]]) -> None:
+        super().__init__()
+        self._scripts = scripts
+        self._texts: dict[int, list[int]] = {}
+
+    def forward(self, step: StepInput) -> Tensor:
+        """Logits [rows, vocabulary]."""
+        logits = torch.zeros_like(super().forward(step))
+        ends, starts = step.ends.tolist(), step.starts.tolist()
+        for row in range(len(logits)):
+            part = slice(ends[row], ends[row + 1])
+            known = self._texts.get(starts[row], [])[: int(step.positions[part][0])]
+            self._texts[starts[row]] = text = known + step.ids[part].tolist()
+            token = self._next(text)
+            logits[row] = float("nan") if token is None else logits[row]
+            logits[row, token or 0] += 100.0
+        return logits
+
+    def _next(self, text: list[int]) -> int | None:
+        for prompt, script in self._scripts.items():
+            if tuple(text[: len(prompt)]) == prompt:
+                return script[min(len(text) - len(prompt), len(script) - 1)]
+        return 0  # in the middle of a prompt
 
 
 class Gate:
-    """Holds a model back until it is opened; a forward pre-hook.
+    """Holds a model back until it is opened; a hook of `HashModel`.
 
-    `steps` keeps the ids [rows, length] of every step that reached the model.
+    `steps` keeps the number of tokens of every row, for every step that reached the model.
     """
 
     def __init__(self) -> None:
-        self.steps: list[list[list[int]]] = []
+        self.steps: list[list[int]] = []
         self.reached = threading.Event()
         self._opened = threading.Event()
 
-    def __call__(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    def __call__(self, step: StepInput) -> None:
         """Let the model go on as soon as the gate is open."""
-        self.steps.append(kwargs["input_ids"].tolist())
+        self.steps.append(step.ends.diff().tolist())
         self.reached.set()
         assert self._opened.wait(20), "nobody opened the gate"
 
@@ -61,30 +129,150 @@ class Gate:
         """Hold nothing back any more."""
         self._opened.set()
 
-    @property
-    def batch_sizes(self) -> list[int]:
-        """Rows of every batch, told by the prompts: later steps are one token wide."""
-        return [len(ids) for ids in self.steps if len(ids[0]) > 1]
-
 
 class Poison:
-    """Makes a model fail on every batch with that token in a prompt; a forward pre-hook."""
+    """Makes a model fail on every step that reads that token; a hook of `HashModel`."""
 
     def __init__(self, token_id: int) -> None:
         self.token_id = token_id
 
-    def __call__(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    def __call__(self, step: StepInput) -> None:
         """Fail, or do nothing."""
-        if self.token_id in kwargs["input_ids"].flatten().tolist():
+        if (step.ids == self.token_id).any():
             raise RuntimeError("poisoned")
 
 
-class EagerToStop:
-    """Makes end-of-text by far the likeliest token at every step; a forward hook."""
+class Breakdown:
+    """Makes a model fail once in so many steps that generate; a hook of `HashModel`."""
 
-    def __init__(self, eos_id: int) -> None:
-        self.eos_id = eos_id
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.num_steps = 0
+        self.num_rows_failed = 0
 
-    def __call__(self, module: Any, args: Any, output: Any) -> None:
-        """Change the logits in place."""
-        output.logits[..., self.eos_id] = 1000.0
+    def __call__(self, step: StepInput) -> None:
+        """Fail, or do nothing."""
+        if step.most_tokens > 1:
+            return
+        self.num_steps += 1
+        if self.num_steps % self.every == 0:
+            self.num_rows_failed += len(step.lengths)
+            raise RuntimeError("broken down")
+
+
+class LaggingRunner(Runner):
+    """A runner that pretends its device to work on its own, as a GPU does.
+
+    `events` tells steps that were launched from results that were looked at.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.overlaps = True
+        self.events: list[str] = []
+
+    def read(self, chunks: Sequence[Chunk], first_row: int) -> Tokens:
+        """Note it."""
+        return self._note("read", super().read(chunks, first_row))
+
+    def generate(self, num_rows: int) -> Tokens:
+        """Note it."""
+        return self._note("generate", super().generate(num_rows))
+
+    def describe(self) -> str:
+        """There is no GPU to ask."""
+        return "a device of its own"
+
+    def recover(self) -> None:
+        """Nothing was lost."""
+
+    def _note(self, name: str, tokens: Tokens) -> Tokens:
+        self.events.append(name)
+        wait = tokens.wait
+
+        def look() -> list[int]:
+            self.events.append(f"look at {name}")
+            return wait()
+
+        tokens.wait = look  # type: ignore[method-assign]
+        return tokens
+
+
+class LostRunner(Runner):
+    """A runner whose device does not come back after an error."""
+
+    def recover(self) -> None:
+        """As CUDA does: every call fails from then on."""
+        raise RuntimeError("unspecified launch failure")
+
+
+class Caller:
+    """Whoever asked the core: keeps all that it says about one request."""
+
+    def __init__(
+        self,
+        prompt: PromptFormat,
+        prompt_ids: Sequence[int],
+        *,
+        streams: bool = False,
+        deadline: float = float("inf"),
+        **params: Any,
+    ) -> None:
+        self.pieces: list[str] = []
+        self.ends: list[Output | ServingError] = []
+        self.cancelled = False
+        self.job = Job(list(prompt_ids), SamplingParams(**params))
+        self.answer = Answer(
+            self.job,
+            Detokenizer(prompt, self.job.params.stop),
+            streams=streams,
+            deadline=deadline,
+            is_cancelled=lambda: self.cancelled,
+            on_text=self.pieces.append,
+            on_end=self.ends.append,
+        )
+
+
+class CountingHandle(RequestHandle):
+    """A handle that remembers how often its request was ended."""
+
+    def __init__(self, *, streams: bool) -> None:
+        super().__init__(streams=streams)
+        self.num_ends = 0
+
+    def put(self, event: Any) -> None:
+        """Count what is no text."""
+        self.num_ends += not isinstance(event, str)
+        super().put(event)
+
+
+class Clock:
+    """In place of the module `time`: the real clock, which can be put forward."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return time.monotonic() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._ahead += seconds
+
+
+def ask(text: str = "What is a cache?", **settings: Any) -> GenerationRequest:
+    """A request of one turn."""
+    return GenerationRequest((Message("user", text),), **settings)
+
+
+def add_hook(engine: ModelEngine, hook: Any) -> Any:
+    """Have the fake model inside call the hook in every step."""
+    engine._loaded.model.hooks.append(hook)
+    return hook
+
+
+def _scatter(x: Tensor) -> Tensor:
+    """Numbers that have nothing to do with their neighbours."""
+    x = (x ^ (x >> 29)) * 0x3C79AC492BA7B653
+    return (x ^ (x >> 32)) * 0x1C69B3F74AC4AE35

@@ -132,9 +132,17 @@ def golden(tmp_path_factory):
     return base, adapter
 
 
-@pytest.mark.parametrize("weights", ["nf4", "bf16"])
-@pytest.mark.parametrize("rows", [1, 8, 64])
-def test_logits_of_graphs_are_those_of_float32(golden, monkeypatch, record_property, weights, rows):
+@pytest.fixture(scope="module")
+def reference(golden):
+    """Transformers and PEFT in float32, on the same 4-bit weights."""
+    base, adapter = golden
+    return attach_adapter(load_base(base, "cuda", "nf4", torch.float32), adapter).eval()
+
+
+@pytest.mark.parametrize(("weights", "rows"), [("nf4", 1), ("nf4", 64), ("bf16", 64)])
+def test_logits_of_graphs_are_those_of_float32(
+    golden, reference, monkeypatch, record_property, weights, rows
+):
     base, adapter = golden
     monkeypatch.setattr("serving.loader.check_start", unchecked)
     texts, found = last_logits(
@@ -147,9 +155,6 @@ def test_logits_of_graphs_are_those_of_float32(golden, monkeypatch, record_prope
             prompt_tokens_per_step=100_000,  # all rows begin with the same step
         )
     )
-    torch.cuda.empty_cache()
-    reference = attach_adapter(load_base(base, "cuda", "nf4", torch.float32), adapter).eval()
-
     errors = []
     for row in range(0, rows, max(1, rows // 8)):
         with torch.inference_mode():

@@ -1,6 +1,6 @@
 import pytest
 
-from serving.runner import Output
+from serving.types import Output
 from training.evaluate import PRESETS_OFF, auc, score
 
 
@@ -29,7 +29,7 @@ def test_the_separation_is_the_share_of_pairs_in_order_with_ties_counted_half(
 
 
 def outputs(*lengths, reason="stop"):
-    return [Output(list(range(length)), reason) for length in lengths]
+    return [Output(list(range(length)), "", reason) for length in lengths]
 
 
 def test_a_score_tells_how_long_the_answers_are():
@@ -61,9 +61,9 @@ def test_an_empty_answer_counts_as_one_of_no_tokens():
     ],
 )
 def test_an_answer_repeats_itself_if_four_tokens_in_a_row_stand_more_than_twice(ids, share):
-    assert score([Output(ids, "stop")]).repeating_share == share
+    assert score([Output(ids, "", "stop")]).repeating_share == share
 
 
 def test_the_share_of_answers_that_repeat_themselves_is_told():
-    found = score([Output([7] * 50, "length"), *outputs(50, 50, 50)])
+    found = score([Output([7] * 50, "", "length"), *outputs(50, 50, 50)])
     assert found.repeating_share == 0.25
