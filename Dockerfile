@@ -20,6 +20,9 @@ COPY --chown=laconic:laconic serving serving
 COPY --chown=laconic:laconic training training
 COPY --chown=laconic:laconic app app
 USER laconic
+# A container must listen on every address to be reached at all, so the server starts only with keys:
+#   docker run -v ./keys:/run/secrets/keys:ro -e LACONIC_API_KEYS_FILE=/run/secrets/keys -p …
+# or, where nobody else reaches the published port, with LACONIC_ALLOW_PUBLIC_WITHOUT_KEYS=true.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 HF_HUB_DISABLE_TELEMETRY=1 LACONIC_BIND=0.0.0.0:8000
 # Trained adapters are mounted here.
 VOLUME /laconic/adapters/store

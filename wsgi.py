@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 
 from flask import Flask
 
-from app import create_app
+from app import create_app, logs
+from app.config import WebConfig
 from serving.config import EngineConfig
 from serving.engine import ModelEngine
+from serving.environment import read_environment
 
 
 def build_app() -> Flask:
@@ -20,12 +21,19 @@ def build_app() -> Flask:
         ValueError: a setting or the adapter is wrong; the message lists every problem.
         FileNotFoundError: there is no such base model.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    engine = ModelEngine(EngineConfig.from_env(os.environ), on_death=_leave)
+    engine_config, web_config = read_environment(os.environ, EngineConfig, WebConfig)
+    logs.configure(web_config)
+    engine = ModelEngine(engine_config, on_death=_leave)
     engine.start()
-    return create_app(engine)
+    application = create_app(engine, web_config)
+    application.extensions["stop_engine"] = lambda: _stop(engine)
+    return application
+
+
+def _stop(engine: ModelEngine) -> None:
+    """Let the engine's thread end; one that still loads cannot be hurried and holds nothing."""
+    if engine.status().state != "loading":
+        engine.stop()
 
 
 def _leave() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from flask import abort, current_app, request
+from flask import abort, request
+
+from app.context import get_config
 
 MAX_DIGITS = 4000
 """Longest whole number that is read; Python itself refuses those of more than 4,300 digits."""
@@ -15,7 +17,7 @@ def read_json_object() -> dict[str, Any]:
     """The JSON object of the request's body; aborts with 400, 413 or 415 and the reason."""
     if not request.is_json:
         abort(415, "Send JSON: add the header 'Content-Type: application/json'.")
-    body = _read_body(current_app.config["MAX_BODY_BYTES"])
+    body = _read_body(get_config().max_body_bytes)
     try:
         data = json.loads(
             body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_parse_int

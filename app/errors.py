@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from typing import Any
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -28,7 +30,11 @@ from serving.errors import (
 logger = logging.getLogger(__name__)
 
 FieldErrors = Mapping[str, list[str]]
+Shape = Callable[[int, str, FieldErrors], Response]
+"""Makes the response of a status, what is wrong, and the same by field."""
 RETRY_WHEN_NOT_READY_SECONDS = 5
+MOST_FIELDS_REPORTED = 20
+"""A body can hold thousands of mistakes; a document about all of them would be larger still."""
 
 
 def register(app: Flask) -> None:
@@ -39,8 +45,17 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected_error)
 
 
+def use_shape(app: Flask, prefix: str, shape: Shape) -> None:
+    """Answer errors of every path under `prefix`, known or not, in another shape than here."""
+    app.extensions.setdefault("error_shapes", {})[prefix] = shape
+
+
 def problem(status: int, detail: str, errors: FieldErrors | None = None) -> Response:
-    """A problem document; `errors` lists messages by field of the request."""
+    """A problem document, or the path's own shape; `errors` lists messages by field."""
+    for prefix, shape in current_app.extensions.get("error_shapes", {}).items():
+        if f"{request.path}/".startswith(f"{prefix}/"):
+            response: Response = shape(status, detail, errors or {})
+            return response
     response = jsonify(
         type="about:blank",
         title=HTTPStatus(status).phrase,
@@ -62,11 +77,30 @@ def _http_error(error: HTTPException) -> Response:
     return response
 
 
+def response_for(error: Exception) -> Response:
+    """The answer to a failure, for a stream that can no longer become it."""
+    return _serving_error(error) if isinstance(error, ServingError) else _unexpected_error(error)
+
+
 def _validation_error(error: ValidationError) -> Response:
     messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-    fields = {str(field): _as_list(found) for field, found in messages.items()}
-    detail = " ".join(f"{field}: {' '.join(found)}" for field, found in fields.items())
+    found = _by_field(messages)
+    fields = dict(itertools.islice(found, MOST_FIELDS_REPORTED))
+    detail = " ".join(f"{field}: {' '.join(reasons)}" for field, reasons in fields.items())
+    if num_more := sum(1 for _ in found):
+        detail += f" And {num_more} more."
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields)
+
+
+def _by_field(messages: Mapping[str | int, Any], path: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Messages by the path of their field, such as `messages[1].role`."""
+    for name, found in messages.items():
+        inner = f"{path}[{name}]" if isinstance(name, int) else f"{path}.{name}" if path else name
+        inner = inner.removesuffix("._schema")  # marshmallow's name for an object as a whole
+        if isinstance(found, Mapping):
+            yield from _by_field(found, inner)
+        else:
+            yield inner, _as_list(found)
 
 
 def _as_list(messages: object) -> list[str]:

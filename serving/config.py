@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-PREFIX = "LACONIC_"
-BIND_VARIABLE = "LACONIC_BIND"
-"""Read by gunicorn.conf.py: where the server listens is no matter of the engine."""
+from serving.environment import read_environment
+
 PROJECT_FOLDER = Path(__file__).parent.parent
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -89,30 +87,8 @@ class EngineConfig:
         Raises:
             ValueError: listing unknown variables, with the nearest known name, and bad values.
         """
-        values: dict[str, Any] = {}
-        problems = []
-        for variable, text in sorted(environment.items()):
-            name = variable.removeprefix(PREFIX).lower()
-            if not variable.startswith(PREFIX) or variable == BIND_VARIABLE:
-                continue
-            if name not in _READERS:
-                near = difflib.get_close_matches(name, _READERS, n=1)
-                hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
-                problems.append(f"unknown setting {variable}{hint}")
-            elif not text and _READERS[name] is Path:
-                problems.append(f"{variable} is empty; leave it out instead")
-            else:
-                try:
-                    values[name] = _READERS[name](text)
-                except ValueError:
-                    problems.append(f"{variable}={text!r} is no {_READERS[name].__name__}")
-        # Made even if a variable was wrong, so that all problems are told at once.
-        try:
-            config = cls(**values)
-        except ValueError as error:
-            raise ValueError("; ".join([*problems, str(error)])) from error
-        if problems:
-            raise ValueError("; ".join(problems))
+        config: EngineConfig
+        (config,) = read_environment(environment, cls)
         return config
 
 
@@ -126,19 +102,3 @@ _POSITIVE = (
     "request_timeout_seconds",
     "stall_seconds",
 )
-_READERS: dict[str, type] = {
-    "adapter": Path,
-    "base_model": str,
-    "device": str,
-    "quantization": str,
-    "weights": str,
-    "presets": Path,
-    "max_prompt_tokens": int,
-    "max_new_tokens": int,
-    "max_batch_size": int,
-    "prompt_tokens_per_step": int,
-    "kv_cache_gb": float,
-    "queue_size": int,
-    "request_timeout_seconds": float,
-    "stall_seconds": float,
-}

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from serving.attention import StepInput, attend_by_row, attend_flash, supports_flash
 from serving.kv_cache import KVCache
-from serving.linear import Projection, UnsupportedWeightError, projection
+from serving.linear import Projection, UnsupportedWeightError, check_layers, projection
 from serving.ops import device_ops
 
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -156,9 +156,13 @@ def _problem(model: Any, max_length: int) -> str | None:
         return f"its activation is {config.hidden_act}"
     if model.get_output_embeddings().bias is not None:
         return "its output layer has a bias"
-    try:  # every layer is alike
-        for part in _parts(model.model.layers[0]):
-            projection(part, model.dtype, dense=False)
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if any(hasattr(layer, "base_layer") for layer in ends):
+        return "LoRA beside its embedding or its output layer"
+    try:
+        for layer in model.model.layers:
+            for part in _parts(layer):
+                check_layers(part)
     except UnsupportedWeightError as error:
         return str(error)
     return None

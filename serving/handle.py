@@ -24,14 +24,30 @@ class RequestHandle:
         Raises:
             ServingError: the request failed; pieces may have come before.
         """
-        while self._end is None:
-            event = self._events.get()
+        while (piece := self.next_piece()) is not None:
+            yield piece
+
+    def next_piece(self, timeout_seconds: float | None = None) -> str | None:
+        """The next piece of text, or None once the answer is complete.
+
+        Args:
+            timeout_seconds: how long to wait at most; None for as long as it takes.
+
+        Raises:
+            TimeoutError: nothing came in that time, which is no reason not to ask again.
+            ServingError: the request failed.
+        """
+        if self._end is None:
+            try:
+                event = self._events.get(timeout=timeout_seconds)
+            except queue.Empty:
+                raise TimeoutError from None
             if isinstance(event, str):
-                yield event
-            else:
-                self._end = event
+                return event
+            self._end = event
         if isinstance(self._end, Exception):
             raise self._end
+        return None
 
     def result(self) -> Completion:
         """Wait for the end; raises ServingError if the request failed."""

@@ -136,9 +136,8 @@ def _add_rms_norm(
         row += tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
         tl.store(residual + place, row, mask=inside)
     scale = tl.rsqrt(tl.sum(row * row) / hidden + eps)
-    kind = out.dtype.element_ty
-    normalized = (row * scale).to(kind) * tl.load(weight + column, mask=inside, other=0.0)
-    tl.store(out + place, normalized.to(kind), mask=inside)
+    normalized = row * scale * tl.load(weight + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + place, normalized.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -185,10 +184,9 @@ def _silu_mul(gate_up, out, half, BLOCK: tl.constexpr):
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < half
     gate = tl.load(gate_up + token * 2 * half + column, mask=inside).to(tl.float32)
-    up = tl.load(gate_up + token * 2 * half + half + column, mask=inside)
-    kind = out.dtype.element_ty
-    product = (gate * tl.sigmoid(gate)).to(kind) * up
-    tl.store(out + token * half + column, product, mask=inside)
+    up = tl.load(gate_up + token * 2 * half + half + column, mask=inside).to(tl.float32)
+    product = gate * tl.sigmoid(gate) * up
+    tl.store(out + token * half + column, product.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit

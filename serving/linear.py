@@ -17,6 +17,7 @@ from serving.ops import device_ops
 
 BLOCK = 64
 """Weights that share a scale, along a row."""
+_DENSE = (torch.float32, torch.bfloat16, torch.float16)
 _GEMM_ROWS = 4
 """Up to this many tokens the fused kernel of bitsandbytes wins, measured on an H200; for more it is
 faster to expand the weight first."""
@@ -132,6 +133,7 @@ def projection(layers: Sequence[nn.Module], dtype: torch.dtype, *, dense: bool) 
     Raises:
         UnsupportedWeightError: a layer is quantized in another way, or its LoRA is no plain one.
     """
+    check_layers(layers)
     weight = _joined([_weight(_base(layer)) for layer in layers])
     pairs = [_lora_pair(layer) for layer in layers]
     lora_a = torch.cat([pair[0] for pair in pairs])
@@ -145,6 +147,37 @@ def projection(layers: Sequence[nn.Module], dtype: torch.dtype, *, dense: bool) 
     return Projection(weight, bias, lora_a.to(dtype), lora_b.to(dtype).contiguous())
 
 
+def check_layers(layers: Sequence[Any]) -> None:
+    """Raise what `projection` would raise for these layers, without computing anything."""
+    for layer in layers:
+        _check_weight(_base(layer))
+        _check_lora(layer)
+    if len({hasattr(_base(layer).weight, "quant_state") for layer in layers}) > 1:
+        raise UnsupportedWeightError("some layers of one product are quantized and some are not")
+
+
+def _check_weight(layer: Any) -> None:
+    weight = getattr(layer, "weight", None)
+    state = getattr(weight, "quant_state", None)
+    if state is None:
+        dense = isinstance(layer, nn.Linear) and layer.weight.dtype in _DENSE
+        if not dense:
+            raise UnsupportedWeightError(f"a {type(layer).__name__} is neither dense nor NF4")
+    elif state.quant_type != "nf4" or state.blocksize != BLOCK or state.shape[1] % BLOCK:
+        raise UnsupportedWeightError(
+            f"{state.quant_type} with blocks of {state.blocksize} for a matrix {tuple(state.shape)}"
+        )
+
+
+def _check_lora(layer: Any) -> None:
+    if layer is _base(layer):
+        return
+    names = layer.active_adapters
+    variants = getattr(layer, "lora_variant", {})
+    if len(names) != 1 or variants or layer.lora_B[names[0]].bias is not None:
+        raise UnsupportedWeightError("not one plain LoRA adapter")
+
+
 def _base(layer: Any) -> Any:
     """The layer itself, or the one that PEFT has wrapped."""
     return getattr(layer, "base_layer", layer)
@@ -153,13 +186,7 @@ def _base(layer: Any) -> Any:
 def _weight(layer: Any) -> Weight:
     state = getattr(layer.weight, "quant_state", None)
     if state is None:
-        if not (isinstance(layer, nn.Linear) and layer.weight.is_floating_point()):
-            raise UnsupportedWeightError(f"a {type(layer).__name__} is neither dense nor NF4")
         return DenseWeight(layer.weight.data)
-    if state.quant_type != "nf4" or state.blocksize != BLOCK or state.shape[1] % BLOCK:
-        raise UnsupportedWeightError(
-            f"{state.quant_type} with blocks of {state.blocksize} for a matrix {tuple(state.shape)}"
-        )
     absmax = state.absmax
     if state.nested:  # double quantization: the scales are quantized as well
         absmax = dequantize_blockwise(absmax, state.state2) + state.offset
@@ -168,11 +195,9 @@ def _weight(layer: Any) -> Weight:
 
 def _joined(weights: Sequence[Weight]) -> Weight:
     """One weight with the rows of all of them."""
-    if all(isinstance(weight, DenseWeight) for weight in weights):
+    if isinstance(weights[0], DenseWeight):
         return DenseWeight.joined([w for w in weights if isinstance(w, DenseWeight)])
-    if all(isinstance(weight, Nf4Weight) for weight in weights):
-        return Nf4Weight.joined([w for w in weights if isinstance(w, Nf4Weight)])
-    raise UnsupportedWeightError("some layers of one product are quantized and some are not")
+    return Nf4Weight.joined([w for w in weights if isinstance(w, Nf4Weight)])
 
 
 def _lora_pair(layer: Any) -> tuple[Tensor, Tensor]:
@@ -182,12 +207,10 @@ def _lora_pair(layer: Any) -> tuple[Tensor, Tensor]:
     if layer is _base(layer):
         empty = torch.zeros(0, max(inputs, outputs), device=weight.device)
         return empty[:, :inputs], empty[:, :outputs]
-    names = layer.active_adapters
-    if len(names) != 1 or getattr(layer, "use_dora", {}).get(names[0]):
-        raise UnsupportedWeightError("not one plain LoRA adapter")
-    a = layer.lora_A[names[0]].weight.float()
-    b = layer.lora_B[names[0]].weight.float()
-    return a, b.T * layer.scaling[names[0]]
+    [name] = layer.active_adapters
+    a = layer.lora_A[name].weight.float()
+    b = layer.lora_B[name].weight.float()
+    return a, b.T * layer.scaling[name]
 
 
 def _joined_bias(layers: Sequence[Any], dtype: torch.dtype) -> Tensor | None:

@@ -89,8 +89,8 @@ def add_rms_norm(residual: Tensor, x: Tensor | None, weight: Tensor, eps: float)
     """See `Ops`."""
     if x is not None:
         residual += x
-    normalized = functional.rms_norm(residual, (residual.shape[-1],), None, eps)
-    return weight * normalized.to(weight.dtype)
+    # rounded once, at the end, where the model's own code rounds twice
+    return functional.rms_norm(residual, weight.shape, weight.float(), eps).to(weight.dtype)
 
 
 def rotate_and_store(
@@ -115,8 +115,8 @@ def rotate_and_store(
 
 def silu_mul(gate_up: Tensor) -> Tensor:
     """See `Ops`."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return functional.silu(gate) * up
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    return (functional.silu(gate) * up).to(gate_up.dtype)
 
 
 def expand_nf4(codes: Tensor, absmax: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:

@@ -99,6 +99,15 @@ class Handle(Protocol):
         """
         ...
 
+    def next_piece(self, timeout_seconds: float | None = None) -> str | None:
+        """The next piece of text, or None once the answer is complete; None waits for ever.
+
+        Raises:
+            TimeoutError: nothing came in that time, which is no reason not to ask again.
+            ServingError: the request failed.
+        """
+        ...
+
     def result(self) -> Completion:
         """Wait for the end; raises ServingError if the request failed."""
         ...

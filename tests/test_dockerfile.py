@@ -5,6 +5,12 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
+from app.auth import check_addresses
+from app.config import WebConfig
+from serving.environment import BIND_VARIABLE, read_environment
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -38,6 +44,31 @@ def test_the_command_is_in_exec_form_so_that_signals_reach_gunicorn():
     command = [rest for name, rest in last_stage() if name == "CMD"]
 
     assert [json.loads(rest) for rest in command] == [["gunicorn", "wsgi:app"]]
+
+
+def settings_of_the_image():
+    """The environment that the image sets, and what a server makes of it."""
+    words = [word for name, rest in last_stage() if name == "ENV" for word in shlex.split(rest)]
+    values = dict(word.split("=", 1) for word in words)
+    mine = {name: value for name, value in values.items() if name.startswith("LACONIC_")}
+    host, _, port = mine[BIND_VARIABLE].rpartition(":")
+    return (host, int(port)), read_environment(mine, WebConfig)[0]
+
+
+def test_the_server_listens_on_the_port_that_is_exposed_and_checked():
+    (host, port), _ = settings_of_the_image()
+    (check,) = [rest for name, rest in last_stage() if name == "HEALTHCHECK"]
+
+    assert host == "0.0.0.0"  # nobody outside would reach the container otherwise
+    assert [rest for name, rest in last_stage() if name == "EXPOSE"] == [str(port)]
+    assert f"127.0.0.1:{port}/" in check
+
+
+def test_the_image_starts_only_with_keys_or_when_openness_is_wanted():
+    address, config = settings_of_the_image()
+
+    with pytest.raises(ValueError, match="ALLOW_PUBLIC_WITHOUT_KEYS"):
+        check_addresses([address], config)
 
 
 def test_health_is_checked_by_python_which_is_surely_there():

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.config import PREFIX, EngineConfig
+from serving.config import EngineConfig
+from serving.environment import PREFIX
 from training.__main__ import build_parser
 from training.config import load_config
 

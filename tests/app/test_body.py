@@ -5,10 +5,10 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
-from app import DEFAULTS
+from app.config import WebConfig
 from tests.app.problems import read_problem
 
-LIMIT = DEFAULTS["MAX_BODY_BYTES"]
+LIMIT = WebConfig().max_body_bytes
 GOOD = b'{"prompt": "What is DNS?"}'
 
 

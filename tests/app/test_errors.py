@@ -50,6 +50,13 @@ BAD_BODIES = {
     "boolean for an integer": b'{"prompt": "a", "seed": true}',
     "fraction for an integer": b'{"prompt": "a", "max_new_tokens": 5.0}',
     "negative seed": b'{"prompt": "a", "seed": -1}',
+    "no words": b'{"messages": []}',
+    "no list of messages": b'{"messages": {"role": "user", "content": "a"}}',
+    "no message": b'{"messages": [null]}',
+    "lone surrogate in a message": b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+    "lone surrogate as a role": b'{"messages": [{"role": "\\ud800", "content": "a"}]}',
+    "lone surrogate to stop at": b'{"prompt": "a", "stop": "\\ud800"}',
+    "braces in an unknown field of a message": b'{"messages": [{"{0} %s {x!r}": 1}]}',
     "30,000 brackets": b"[" * 30_000,
     "5,000 digits": b'{"prompt": "a", "seed": ' + b"9" * 5_000 + b"}",
     "too large": b'{"prompt": "' + b"a" * 100_000 + b'"}',
@@ -194,3 +201,18 @@ def test_a_problem_without_a_field_has_an_empty_object_of_errors():
 def test_a_problem_document_announces_its_true_length(post):
     response = post("{")
     assert response.content_length == len(response.data)
+
+
+def test_a_mistake_inside_a_list_is_reported_with_its_place(post):
+    good, bad = {"role": "user", "content": "a"}, {"role": "robot", "text": "a"}
+    errors = read_problem(post({"messages": [good, bad, good]}), 422)["errors"]
+    assert set(errors) == {"messages[1].role", "messages[1].content", "messages[1].text"}
+
+
+def test_thousands_of_mistakes_do_not_make_a_document_of_thousands_of_lines(post):
+    body = {"prompt": "a"} | {f"typo{number}": 1 for number in range(10_000)}
+    response = post(body)
+    problem = read_problem(response, 422)
+    assert len(problem["errors"]) == 20
+    assert problem["detail"].endswith(" And 9980 more.")
+    assert len(response.data) < 20_000

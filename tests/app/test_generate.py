@@ -91,6 +91,8 @@ def test_without_a_style_the_answer_names_the_default_one(post):
         ("temperature", 2),
         ("top_p", 0.5),
         ("top_p", 1),
+        ("top_k", 40),
+        ("top_k", 2**31 - 1),
         ("min_new_tokens", 64),
         ("max_new_tokens", 1),
         ("seed", 2**63 - 1),
@@ -102,7 +104,7 @@ def test_an_override_reaches_the_engine_and_sets_nothing_else(engine, post, fiel
     assert engine.requests == [dataclasses.replace(plain, **{field: value})]
 
 
-@pytest.mark.parametrize("field", ["temperature", "min_new_tokens", "seed"])
+@pytest.mark.parametrize("field", ["temperature", "top_k", "min_new_tokens", "seed"])
 def test_zero_is_a_value_and_not_the_absence_of_one(engine, post, field):
     post({"prompt": "What is DNS?", field: 0})
     value = getattr(engine.requests[0], field)
@@ -111,11 +113,26 @@ def test_zero_is_a_value_and_not_the_absence_of_one(engine, post, field):
 
 
 @pytest.mark.parametrize(
-    "field", ["style", "temperature", "top_p", "min_new_tokens", "max_new_tokens", "seed"]
+    "field", ["style", "temperature", "top_p", "top_k", "min_new_tokens", "max_new_tokens", "seed"]
 )
 def test_null_leaves_a_setting_to_the_style(engine, post, field):
     assert post({"prompt": "What is DNS?", field: None}).status_code == 200
     assert getattr(engine.requests[0], field) is None
+
+
+@pytest.mark.parametrize(
+    ("stop", "texts"),
+    [
+        ("END", ("END",)),
+        (["END"], ("END",)),
+        (["\n\n", "END", " ", "a" * 64], ("\n\n", "END", " ", "a" * 64)),
+        ([], ()),
+        (None, ()),
+    ],
+)
+def test_stop_texts_reach_the_engine_as_they_were_typed(engine, post, stop, texts):
+    post({"prompt": "What is DNS?", "stop": stop})
+    assert engine.requests[0].stop == texts
 
 
 def test_an_unknown_style_is_refused_with_the_known_ones(post):

@@ -2,16 +2,16 @@ import json
 
 import pytest
 
-from app import DEFAULTS
+from app.config import WebConfig
 from app.schemas import GenerateRequestSchema, GenerateResponseSchema, HealthSchema
 from serving.types import GenerationRequest
 from tests.app.problems import read_problem
 from tests.fakes import COMPLETION, READY
 
-MOST = DEFAULTS["MAX_PROMPT_CHARACTERS"]
+MOST = WebConfig().max_prompt_characters
 NUMBERS = ["temperature", "top_p"]
-INTEGERS = ["min_new_tokens", "max_new_tokens", "seed"]
-FIELDS = ["prompt", "style", *NUMBERS, *INTEGERS]
+INTEGERS = ["top_k", "min_new_tokens", "max_new_tokens", "seed"]
+FIELDS = ["prompt", "messages", "style", *NUMBERS, *INTEGERS, "stop", "stream"]
 
 
 def messages_of(response, field):
@@ -118,6 +118,47 @@ def test_a_maximum_of_no_tokens_is_refused(post, value):
     assert message == "Must be 1 or more."
 
 
+@pytest.mark.parametrize("value", [-1, 2**31, int("9" * 4000)], ids=["negative", "2^31", "huge"])
+def test_a_top_k_that_no_device_can_hold_is_refused(post, value):
+    (message,) = messages_of(post(f'{{"prompt": "a", "top_k": {value}}}'), "top_k")
+    assert message == "Must be 0 (no limit) to 2^31 - 1."
+
+
+def test_a_minimum_of_tokens_over_the_maximum_is_refused(post):
+    body = {"prompt": "a", "min_new_tokens": 9, "max_new_tokens": 8}
+    assert messages_of(post(body), "min_new_tokens") == ["Is over max_new_tokens (8)."]
+
+
+@pytest.mark.parametrize("value", ["on", "true", "", 1, 0, [], {}])
+def test_only_true_and_false_are_taken_for_either(post, value):
+    assert messages_of(post({"prompt": "a", "stream": value}), "stream") == [
+        "Must be true or false."
+    ]
+
+
+@pytest.mark.parametrize("value", [5, True, {}, {"a": "b"}, [5], ["a", None], [["a"]]])
+def test_stop_texts_that_are_no_text_are_refused(post, value):
+    (message,) = messages_of(post({"prompt": "a", "stop": value}), "stop")
+    assert message == "Must be a text or a list of texts."
+
+
+@pytest.mark.parametrize("value", ["", [""], ["a", ""], "a" * 65, ["a", "a" * 65]])
+def test_stop_texts_that_are_empty_or_too_long_are_refused_with_the_range(post, value):
+    (message,) = messages_of(post({"prompt": "a", "stop": value}), "stop")
+    assert message.endswith("characters; 1 to 64 are accepted.")
+
+
+def test_too_many_stop_texts_are_refused_with_both_numbers(post):
+    (message,) = messages_of(post({"prompt": "a", "stop": list("abcde")}), "stop")
+    assert message == "Has 5 texts; at most 4 are accepted."
+
+
+@pytest.mark.parametrize("stop", ['"\\ud800"', '["a", "\\ud800"]'])
+def test_half_of_a_surrogate_pair_is_no_stop_text(post, stop):
+    (message,) = messages_of(post(f'{{"prompt": "a", "stop": {stop}}}'), "stop")
+    assert "half of a surrogate pair" in message
+
+
 @pytest.mark.parametrize("value", [-1, 2**63, int("9" * 4000)], ids=["negative", "2^63", "huge"])
 def test_a_seed_that_is_no_positive_64_bit_number_is_refused(post, value):
     (message,) = messages_of(post(f'{{"prompt": "a", "seed": {value}}}'), "seed")
@@ -136,15 +177,15 @@ def test_a_refused_request_never_reaches_the_engine(engine, post):
 
 @pytest.mark.usefixtures("app")
 def test_a_body_becomes_a_frozen_request():
-    request = GenerateRequestSchema().load({"prompt": "a", "temperature": 1})
-    assert isinstance(request, GenerationRequest)
-    assert hash(request)
+    asked = GenerateRequestSchema().load({"prompt": "a", "temperature": 1, "stop": ["b"]})
+    assert isinstance(asked.request, GenerationRequest)
+    assert hash(asked)
 
 
 @pytest.mark.usefixtures("app")
 def test_a_whole_temperature_becomes_a_float():
-    request = GenerateRequestSchema().load({"prompt": "a", "temperature": 1})
-    assert isinstance(request.temperature, float)
+    asked = GenerateRequestSchema().load({"prompt": "a", "temperature": 1})
+    assert isinstance(asked.request.temperature, float)
 
 
 def test_an_answer_is_written_with_numbers_as_numbers():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,22 @@ from adapters.manifest import AdapterManifest, check_adapter
 from adapters.prompts import FORMAT_VERSION, PromptFormat
 from adapters.styles import Preset, Style
 from serving.config import EngineConfig
+from serving.core import EngineCore
 from serving.engine import ModelEngine
-from serving.errors import ServingError
 from serving.handle import RequestHandle
 from serving.loader import LoadedModel, load
-from serving.runner import StepModel
-from serving.types import Completion
-from tests.serving.fakes import Clock, Gate, HashModel, add_hook, ask
+from serving.runner import Runner, StepModel
+from tests.serving.fakes import (
+    Caller,
+    Clock,
+    Gate,
+    HashModel,
+    LaggingRunner,
+    add_hook,
+    ask,
+    in_time,
+    wait_until,
+)
 
 SHORT = Style("short", "<STYLE_SHORT>", "One word.", Preset(0.0, 1.0, 0, 4))
 LONG = Style("long", "<STYLE_LONG>", "A few words.", Preset(0.8, 0.9, 6, 12))
@@ -176,6 +183,31 @@ def hold(start_engine: Callable[..., ModelEngine]) -> Iterator[Callable[..., Any
         gate.open()
 
 
+@pytest.fixture(params=[Runner, LaggingRunner], ids=["at_once", "overlapped"])
+def each_runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Runner]:
+    """What is true of one kind of device is true of the other."""
+    monkeypatch.setattr("serving.core.Runner", request.param)
+    return request.param
+
+
+@pytest.fixture
+def make_core(
+    put_in: Callable[[StepModel], LoadedModel], each_runner: type[Runner]
+) -> Callable[..., EngineCore]:
+    """Makes cores on fake models, as they come or with steps that overlap."""
+
+    def make(model: StepModel | None = None, **values: Any) -> EngineCore:
+        return EngineCore(put_in(model or HashModel(eos_every=9)), EngineConfig(**values))
+
+    return make
+
+
+@pytest.fixture
+def caller(prompt: PromptFormat) -> Callable[..., Caller]:
+    """Makes callers: ids of a prompt, then settings."""
+    return functools.partial(Caller, prompt)
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of engines, to be put forward."""
@@ -185,42 +217,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def in_time(call: Callable[[], Any], timeout_seconds: float = 20) -> Any:
-    """What the call returns or raises; if it hangs, a TimeoutError."""
-    future: Future[Any] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return future.result(timeout_seconds)
-
-
-def end_of(handle: RequestHandle) -> Completion | ServingError:
-    """How a request ended."""
-    try:
-        return in_time(handle.result)
-    except ServingError as error:
-        return error
-
-
 def start_and_wait(engine: ModelEngine) -> ModelEngine:
     """Start an engine and return it when it is ready."""
     engine.start()
     wait_until(lambda: engine.status().state != "loading")
     assert engine.status().state == "ready", engine.status().detail
     return engine
-
-
-def wait_until(condition: Callable[[], bool], timeout_seconds: float = 20) -> None:
-    """Return as soon as another thread has made the condition true."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        threading.Event().wait(0.001)
 
 
 def save_manifest(folder: Path, base: Path, token_ids: dict[str, int]) -> AdapterManifest:

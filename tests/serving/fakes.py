@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from adapters.prompts import Message, PromptFormat
 from serving.attention import StepInput
-from serving.core import Answer
+from serving.core import Answer, EngineCore
 from serving.detokenizer import Detokenizer
 from serving.engine import ModelEngine
 from serving.errors import ServingError
@@ -20,7 +21,7 @@ from serving.handle import RequestHandle
 from serving.runner import Runner, Tokens
 from serving.sampling import SamplingParams
 from serving.scheduler import Chunk, Job
-from serving.types import GenerationRequest, Output
+from serving.types import Completion, GenerationRequest, Output
 
 
 class HashModel:
@@ -35,24 +36,23 @@ class HashModel:
     max_length = 4096
     can_be_captured = False
     cache_bytes_per_token = 1000
+    vocab_size = 320
+    eos_id = 2
 
-    def __init__(self, *, vocab_size: int = 320, eos_id: int = 2, eos_every: int = 0) -> None:
+    def __init__(self, *, eos_every: int = 0) -> None:
         """The end of the text is the likeliest token once in `eos_every` steps, never for 0."""
-        self.vocab_size = vocab_size
         self.hooks: list[Callable[[StepInput], None]] = []
         """Called in every step once the cache was written to, so that a failure leaves traces."""
         self.released: list[int] = []
-        self._eos_id, self._eos_every = eos_id, eos_every
-        self._salts = torch.arange(vocab_size) * 0x2545F4914F6CDD1D
+        self._eos_every = eos_every
+        self._salts = torch.arange(self.vocab_size) * 0x2545F4914F6CDD1D
         self._sums = torch.zeros(0, dtype=torch.long)
 
     def allocate_cache(self, num_tokens: int) -> int:
-        """The cache has a sum per token; the last one belongs to nobody."""
         self._sums = torch.zeros(num_tokens + 1, dtype=torch.long)
         return num_tokens
 
     def release(self, start: int) -> None:
-        """Keep what was released."""
         self.released.append(start)
 
     def forward(self, step: StepInput) -> Tensor:
@@ -63,17 +63,16 @@ class HashModel:
         assert step.lengths.equal((step.positions[step.last_tokens] + 1).int())
         words = _scatter(step.ids * 1_000_003 + step.positions)
         sums = words.cumsum(0)
-        known = self._sums[(starts + positions - 1).clamp_min(0)] * (positions > 0)
-        offsets = known - sums[first] + words[first]
+        before = self._sums[(starts + positions - 1).clamp_min(0)] * (positions > 0)
+        offsets = before - sums[first] + words[first]
         self._sums[step.slots] = sums + offsets.repeat_interleave(counts)
         for hook in self.hooks:
             hook(step)
-        return self._logits(self._sums[step.slots[step.last_tokens]])
-
-    def _logits(self, sums: Tensor) -> Tensor:
+        sums = self._sums[step.slots[step.last_tokens]]
         logits = ((_scatter(sums[:, None] ^ self._salts) >> 40) & 0xFFFFFF).float() * 2.0**-20
-        eager = sums % self._eos_every == 0 if self._eos_every else torch.zeros_like(sums).bool()
-        logits[:, self._eos_id] = torch.where(eager, 1000.0, -1000.0)
+        logits[:, self.eos_id] = -1000.0
+        if self._eos_every:
+            logits[sums % self._eos_every == 0, self.eos_id] = 1000.0
         return logits
 
 
@@ -89,7 +88,6 @@ class ScriptedModel(HashModel):
         self._texts: dict[int, list[int]] = {}
 
     def forward(self, step: StepInput) -> Tensor:
-        """Logits [rows, vocabulary]."""
         logits = torch.zeros_like(super().forward(step))
         ends, starts = step.ends.tolist(), step.starts.tolist()
         for row in range(len(logits)):
@@ -114,20 +112,19 @@ class Gate:
     `steps` keeps the number of tokens of every row, for every step that reached the model.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, after: int = 0) -> None:
+        """Let so many steps pass."""
+        self._after = after
         self.steps: list[list[int]] = []
         self.reached = threading.Event()
         self._opened = threading.Event()
+        self.open = self._opened.set
 
     def __call__(self, step: StepInput) -> None:
-        """Let the model go on as soon as the gate is open."""
         self.steps.append(step.ends.diff().tolist())
-        self.reached.set()
-        assert self._opened.wait(20), "nobody opened the gate"
-
-    def open(self) -> None:
-        """Hold nothing back any more."""
-        self._opened.set()
+        if len(self.steps) > self._after:
+            self.reached.set()
+            assert self._opened.wait(20), "nobody opened the gate"
 
 
 class Poison:
@@ -137,7 +134,6 @@ class Poison:
         self.token_id = token_id
 
     def __call__(self, step: StepInput) -> None:
-        """Fail, or do nothing."""
         if (step.ids == self.token_id).any():
             raise RuntimeError("poisoned")
 
@@ -151,40 +147,31 @@ class Breakdown:
         self.num_rows_failed = 0
 
     def __call__(self, step: StepInput) -> None:
-        """Fail, or do nothing."""
-        if step.most_tokens > 1:
-            return
-        self.num_steps += 1
-        if self.num_steps % self.every == 0:
+        self.num_steps += step.most_tokens == 1
+        if step.most_tokens == 1 and self.num_steps % self.every == 0:
             self.num_rows_failed += len(step.lengths)
             raise RuntimeError("broken down")
 
 
 class LaggingRunner(Runner):
-    """A runner that pretends its device to work on its own, as a GPU does.
+    """As if the device worked on its own; `events` tells what was launched and looked at."""
 
-    `events` tells steps that were launched from results that were looked at.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self.overlaps = True
         self.events: list[str] = []
 
     def read(self, chunks: Sequence[Chunk], first_row: int) -> Tokens:
-        """Note it."""
         return self._note("read", super().read(chunks, first_row))
 
     def generate(self, num_rows: int) -> Tokens:
-        """Note it."""
         return self._note("generate", super().generate(num_rows))
 
     def describe(self) -> str:
-        """There is no GPU to ask."""
         return "a device of its own"
 
     def recover(self) -> None:
-        """Nothing was lost."""
+        pass
 
     def _note(self, name: str, tokens: Tokens) -> Tokens:
         self.events.append(name)
@@ -202,7 +189,6 @@ class LostRunner(Runner):
     """A runner whose device does not come back after an error."""
 
     def recover(self) -> None:
-        """As CUDA does: every call fails from then on."""
         raise RuntimeError("unspecified launch failure")
 
 
@@ -212,7 +198,7 @@ class Caller:
     def __init__(
         self,
         prompt: PromptFormat,
-        prompt_ids: Sequence[int],
+        prompt_ids: Sequence[int] = (10, 11, 12),
         *,
         streams: bool = False,
         deadline: float = float("inf"),
@@ -233,32 +219,38 @@ class Caller:
         )
 
 
-class CountingHandle(RequestHandle):
-    """A handle that remembers how often its request was ended."""
-
-    def __init__(self, *, streams: bool) -> None:
-        super().__init__(streams=streams)
-        self.num_ends = 0
-
-    def put(self, event: Any) -> None:
-        """Count what is no text."""
-        self.num_ends += not isinstance(event, str)
-        super().put(event)
-
-
 class Clock:
-    """In place of the module `time`: the real clock, which can be put forward."""
+    """In place of the module `time`: stands still until it is put forward."""
 
     def __init__(self) -> None:
-        self._ahead = 0.0
+        self._now = 1000.0
 
     def monotonic(self) -> float:
-        """Seconds."""
-        return time.monotonic() + self._ahead
+        return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._ahead += seconds
+        self._now += seconds
+
+
+def finish(core: EngineCore, *callers: Caller) -> list[Output | ServingError]:
+    """Answer them and whoever is there already; returns how each ended. Nothing may be left."""
+    for caller in callers:
+        core.add(caller.answer)
+    num_steps = 0
+    while not core.is_idle:
+        core.step()
+        num_steps += 1
+        assert num_steps < 5000, "it never ends"
+    assert_all_free(core)
+    assert [len(caller.ends) for caller in callers] == [1] * len(callers)
+    return [caller.ends[0] for caller in callers]
+
+
+def assert_all_free(core: EngineCore) -> None:
+    """Nobody holds a row or a place in the cache."""
+    assert (core.num_running, core.num_waiting) == (0, 0)
+    assert core._scheduler._cache.num_free == core.kv_cache_tokens
+    assert not core._runner._rows.active.any()
 
 
 def ask(text: str = "What is a cache?", **settings: Any) -> GenerationRequest:
@@ -270,6 +262,36 @@ def add_hook(engine: ModelEngine, hook: Any) -> Any:
     """Have the fake model inside call the hook in every step."""
     engine._loaded.model.hooks.append(hook)
     return hook
+
+
+def in_time(call: Callable[[], Any], timeout_seconds: float = 20) -> Any:
+    """What the call returns or raises; if it hangs, a TimeoutError."""
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return future.result(timeout_seconds)
+
+
+def end_of(handle: RequestHandle) -> Completion | ServingError:
+    """How a request ended."""
+    try:
+        return in_time(handle.result)
+    except ServingError as error:
+        return error
+
+
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 20) -> None:
+    """Return as soon as another thread has made the condition true."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        threading.Event().wait(0.001)
 
 
 def _scatter(x: Tensor) -> Tensor:

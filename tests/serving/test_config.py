@@ -12,26 +12,42 @@ ENVIRONMENT = {
     "LACONIC_BASE_MODEL": "mistralai/Mistral-7B-v0.3",
     "LACONIC_DEVICE": "cpu",
     "LACONIC_QUANTIZATION": "none",
+    "LACONIC_WEIGHTS": "bf16",
     "LACONIC_PRESETS": "/srv/presets.json",
     "LACONIC_MAX_PROMPT_TOKENS": "2048",
     "LACONIC_MAX_NEW_TOKENS": "300",
     "LACONIC_MAX_BATCH_SIZE": "16",
     "LACONIC_QUEUE_SIZE": "64",
+    "LACONIC_PROMPT_TOKENS_PER_STEP": "512",
+    "LACONIC_KV_CACHE_GB": "2.5",
     "LACONIC_REQUEST_TIMEOUT_SECONDS": "7.5",
+    "LACONIC_STALL_SECONDS": "20",
 }
 CONFIG = EngineConfig(
     adapter=Path("/srv/adapters/mine"),
     base_model="mistralai/Mistral-7B-v0.3",
     device="cpu",
     quantization="none",
+    weights="bf16",
     presets=Path("/srv/presets.json"),
     max_prompt_tokens=2048,
     max_new_tokens=300,
     max_batch_size=16,
+    prompt_tokens_per_step=512,
+    kv_cache_gb=2.5,
     queue_size=64,
     request_timeout_seconds=7.5,
+    stall_seconds=20.0,
 )
-COUNTS = ["max_prompt_tokens", "max_new_tokens", "max_batch_size", "queue_size"]
+COUNTS = [
+    "max_prompt_tokens",
+    "max_new_tokens",
+    "max_batch_size",
+    "prompt_tokens_per_step",
+    "queue_size",
+]
+
+MEASURES = ["kv_cache_gb", "request_timeout_seconds", "stall_seconds"]
 
 
 def complaint(environment):
@@ -51,12 +67,16 @@ def test_the_defaults_are_frozen():
         base_model="",
         device="auto",
         quantization="nf4",
+        weights="auto",
         presets=None,
         max_prompt_tokens=1024,
         max_new_tokens=512,
-        max_batch_size=8,
-        queue_size=32,
+        max_batch_size=64,
+        prompt_tokens_per_step=None,
+        kv_cache_gb=None,
+        queue_size=64,
         request_timeout_seconds=120.0,
+        stall_seconds=60.0,
     )
 
 
@@ -101,7 +121,9 @@ def test_a_timeout_that_is_no_number_is_refused_by_name(text):
     assert f"LACONIC_REQUEST_TIMEOUT_SECONDS={text!r}" in message
 
 
-@pytest.mark.parametrize("name", [*COUNTS, "request_timeout_seconds"])
+@pytest.mark.parametrize(
+    "name", [*COUNTS, "kv_cache_gb", "request_timeout_seconds", "stall_seconds"]
+)
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_number_that_is_not_above_zero_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be above 0, not {value}"):
@@ -115,7 +137,11 @@ def test_a_timeout_that_is_no_number_at_all_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "value", "known"),
-    [("device", "tpu", "auto, cuda, cpu"), ("quantization", "int8", "nf4, none")],
+    [
+        ("device", "tpu", "auto, cuda, cpu"),
+        ("quantization", "int8", "nf4, none"),
+        ("weights", "int4", "auto, nf4, bf16"),
+    ],
 )
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(name, value, known):
     message = complaint({f"LACONIC_{name.upper()}": value})

@@ -1,5 +1,9 @@
 """What runs on a CUDA device, against plain PyTorch, transformers and float32."""
 
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -118,10 +122,15 @@ def test_flash_attention_reads_the_runs_of_its_rows_only(random, counts):
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory):
-    """A base of Mistral-7B's shape and an adapter whose LoRA changes every product."""
+    """A base of Mistral-7B's shape and an adapter whose LoRA changes every product.
+
+    RANDOM_MODEL names a folder of `bench.serving --work`, which saves making them.
+    """
     work = tmp_path_factory.mktemp("golden")
-    base = make_random_base(work / "base")
-    adapter = make_random_adapter(work / "adapter", base)
+    made = Path(os.environ.get("RANDOM_MODEL", work))
+    base = make_random_base(made / "base")
+    adapter = work / "changed"
+    shutil.copytree(make_random_adapter(made / "adapter", base), adapter)
     tensors = load_file(adapter / "adapter_model.safetensors")
     generator = torch.Generator().manual_seed(2)
     for name, tensor in tensors.items():

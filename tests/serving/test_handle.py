@@ -48,6 +48,41 @@ def test_text_that_was_taken_does_not_come_again():
     assert list(handle) == []
 
 
+# Waiting for so long only
+
+
+def test_a_piece_that_is_there_is_taken_without_waiting():
+    handle = make_handle("It caps", " how many", COMPLETION)
+
+    pieces = [handle.next_piece(timeout_seconds=0) for _ in range(4)]
+
+    assert pieces == ["It caps", " how many", None, None]
+
+
+def test_whoever_waited_in_vain_can_ask_again():
+    handle = make_handle("It caps")
+    handle.next_piece(timeout_seconds=0)
+
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            handle.next_piece(timeout_seconds=0)
+    handle.put(" how many")
+    handle.put(COMPLETION)
+
+    assert list(handle) == [" how many"]
+    assert handle.result() is COMPLETION
+
+
+def test_a_piece_that_comes_in_time_is_taken():
+    handle = make_handle()
+
+    with ThreadPoolExecutor(1) as caller:
+        waiting = caller.submit(handle.next_piece, timeout_seconds=20)
+        handle.put("It caps")
+
+        assert waiting.result(timeout=20) == "It caps"
+
+
 # The end
 
 
@@ -91,9 +126,63 @@ def test_a_failure_is_raised_for_whoever_waits_for_the_result():
 def test_a_failure_stays_a_failure():
     handle = make_handle(GenerationError("the model failed"))
 
-    for ask in (handle.result, handle.result, lambda: list(handle)):
+    for ask in (handle.result, handle.next_piece, lambda: list(handle), handle.result):
         with pytest.raises(GenerationError, match="the model failed"):
             ask()
+
+
+# One piece at a time
+
+
+def test_the_next_piece_is_none_once_the_answer_is_complete():
+    handle = make_handle("It caps", " how many", COMPLETION)
+
+    pieces = [handle.next_piece(0) for _ in range(4)]
+
+    assert pieces == ["It caps", " how many", None, None]
+    assert handle.result() is COMPLETION
+
+
+def test_an_empty_piece_is_not_the_end():
+    assert make_handle("", COMPLETION).next_piece(0) == ""
+
+
+def test_waiting_for_a_piece_ends_with_the_time_that_was_allowed():
+    handle = make_handle()
+
+    for timeout_seconds in (0, 0.001):
+        with pytest.raises(TimeoutError):
+            handle.next_piece(timeout_seconds)
+
+
+def test_nothing_is_lost_by_waiting_in_vain():
+    handle = make_handle()
+    with pytest.raises(TimeoutError):
+        handle.next_piece(0)
+
+    handle.put("It caps")
+    handle.put(COMPLETION)
+
+    assert (handle.next_piece(0), handle.next_piece(0)) == ("It caps", None)
+
+
+def test_a_failure_is_raised_in_place_of_a_piece():
+    error = GenerationError("the model failed")
+    handle = make_handle("It caps", error)
+
+    assert handle.next_piece(0) == "It caps"
+    for _ in range(2):
+        with pytest.raises(GenerationError) as caught:
+            handle.next_piece(0)
+        assert caught.value is error
+
+
+def test_pieces_can_be_taken_one_by_one_and_then_all_together():
+    handle = make_handle("It caps", " how many", " requests.", COMPLETION)
+
+    assert handle.next_piece(0) == "It caps"
+    assert list(handle) == [" how many", " requests."]
+    assert handle.next_piece(0) is None
 
 
 # Other threads
@@ -108,6 +197,16 @@ def test_the_result_waits_for_the_engine():
         handle.put(COMPLETION)
 
         assert waiting.result(timeout=20) is COMPLETION
+
+
+def test_a_piece_is_given_as_soon_as_it_is_there():
+    handle = make_handle()
+
+    with ThreadPoolExecutor(1) as caller:
+        waiting = caller.submit(handle.next_piece, 20)
+        handle.put("It caps")
+
+        assert waiting.result(timeout=10) == "It caps"
 
 
 def test_every_piece_arrives_while_the_engine_goes_on():

@@ -67,9 +67,9 @@ def test_prompts_share_the_tokens_of_a_step():
     jobs = [make_job(prompt) for prompt in (5, 7, 9)]
     scheduler = make_scheduler(*jobs, budget=16)
 
-    first, second = read(scheduler), read(scheduler)
+    planned, first, second = scheduler.plan_prompts(), read(scheduler), read(scheduler)
 
-    assert first == [Chunk(jobs[0], 0, 5), Chunk(jobs[1], 0, 7), Chunk(jobs[2], 0, 4)]
+    assert planned == first == [Chunk(jobs[0], 0, 5), Chunk(jobs[1], 0, 7), Chunk(jobs[2], 0, 4)]
     assert second == [Chunk(jobs[2], 4, 5)]
 
 
@@ -77,9 +77,7 @@ def test_a_prompt_that_takes_the_last_token_of_a_step_admits_nobody_behind_it():
     jobs = [make_job(prompt=16), make_job()]
     scheduler = make_scheduler(*jobs, budget=16)
 
-    chunks = scheduler.plan_prompts()
-
-    assert chunks == [Chunk(jobs[0], 0, 16)]
+    assert scheduler.plan_prompts() == [Chunk(jobs[0], 0, 16)]
     assert list(scheduler.waiting) == [jobs[1]]
 
 
@@ -265,8 +263,7 @@ class Model:
         idle = [None] * (len(self.rows) - len(self.scheduler.rows))
         assert self.rows == self.scheduler.rows + idle, "the rows in use are the first ones"
         assert self.scheduler.num_running == len(running) <= len(self.rows)
-        held = sum(job.run.length for job in running)
-        assert self.cache.num_free + held == len(self.owners)
+        assert self.cache.num_free + sum(job.run.length for job in running) == len(self.owners)
 
     def is_stuck(self):
         """Whether the first in line lacks a row or cache."""

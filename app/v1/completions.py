@@ -1,0 +1,54 @@
+"""`POST /v1/completions`: a prompt, one answer through the same chat prompt as everywhere.
+
+The words are answered, not continued: the model was trained to answer in a style.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+from marshmallow import Schema, fields
+
+from app import sse
+from app.body import read_json_object
+from app.disconnect import wait_for
+from app.v1.answers import Chunks, Json, UsageSchema, begin
+from app.v1.schemas import CompletionRequestSchema
+
+blueprint = Blueprint("completions", __name__)
+
+
+class CompletionChoiceSchema(Schema):
+    """The only answer to a request."""
+
+    index = fields.Constant(0)
+    text = fields.String()
+    logprobs = fields.Constant(None)
+    finish_reason = fields.String()
+
+
+class CompletionSchema(Schema):
+    """Body of a successful `POST /v1/completions` without a stream."""
+
+    id = fields.String()
+    object = fields.Constant("text_completion")
+    created = fields.Integer()
+    model = fields.String()
+    choices = fields.List(fields.Nested(CompletionChoiceSchema))
+    usage = fields.Nested(UsageSchema)
+
+
+@blueprint.post("/completions")
+def create_completion() -> Response:
+    """Answer the prompt of the body, whole or as a stream of chunks."""
+    asked = CompletionRequestSchema().load(read_json_object())
+    answer, handle = begin(asked, id_prefix="cmpl", words_field="prompt")
+    if asked.streams:
+        chunks = Chunks(answer, "text_completion", _write, includes_usage=asked.includes_usage)
+        return sse.respond(handle, chunks)
+    completion = wait_for(handle)
+    whole = {**vars(answer), "choices": [completion], "usage": completion}
+    return jsonify(CompletionSchema().dump(whole))
+
+
+def _write(text: str) -> Json:
+    return {"text": text}
