@@ -7,8 +7,8 @@ ARG PIP_ARGS=""
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir ${PIP_ARGS} -r requirements.txt
 
 FROM python:3.12-slim
-# libgomp: torch's threads on the CPU
-RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 \
+# libgomp: torch's threads on the CPU; a C compiler: Triton builds the launchers of our GPU kernels
+RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 laconic
 WORKDIR /laconic

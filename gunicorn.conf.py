@@ -24,10 +24,10 @@ from serving.startup import check_start
 
 bind = os.environ.get(BIND_VARIABLE, "127.0.0.1:8000")
 # `workers` is not set here, or WEB_CONCURRENCY would be ignored without a word instead of refused.
-worker_class = "gthread"
+worker_class = "app.worker.LingeringWorker"
 # The model is loaded in the worker: a CUDA context does not survive a fork.
 preload_app = False
-# With gthread this guards against a hung process, not against long answers.
+# With threads this guards against a hung process, not against long answers.
 timeout = 120
 # Longer than browsers and API clients pause between requests of one conversation.
 keepalive = 5
@@ -46,10 +46,11 @@ control_socket_disable = True
 # send or to read hold one each until the limits below; a thread is made only when it is needed.
 _THREADS_BESIDE_REQUESTS = 256
 _CONNECTIONS_BESIDE_THREADS = 1000
-# A client that sends nothing of what it has begun, or reads nothing, for that long is dropped.
-# Who sends a byte now and then can hold on for longer: against many of those, use a proxy.
+# A client that sends nothing of what it has begun, or reads nothing, for that long is dropped;
+# for reading up to three times that, as the system enlarges its buffers on the way. Who sends a
+# byte now and then can hold on for longer: against many of those, use a proxy.
 _RECEIVE_SECONDS = 5
-_SEND_SECONDS = 10
+_SEND_SECONDS = 3
 # What is cut when the time of draining is up still gets a last word, within this time.
 _SECONDS_TO_LEAVE = 5
 _FILES_BESIDE_CONNECTIONS = 200

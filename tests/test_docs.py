@@ -59,7 +59,8 @@ def test_every_kind_of_command_in_the_readme_is_covered_here():
 
 
 def test_every_setting_of_the_server_stands_in_the_readme():
-    names = {PREFIX + field.name.upper() for field in dataclasses.fields(EngineConfig)}
+    fields = (*dataclasses.fields(EngineConfig), *dataclasses.fields(WebConfig))
+    names = {PREFIX + field.name.upper() for field in fields}
 
     assert names <= set(re.findall(r"LACONIC_[A-Z_]+", README))
 

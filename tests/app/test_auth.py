@@ -94,6 +94,7 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(visitor, keys, scheme
         lambda key, line: f"Bearer {line.split()[1]}",  # the hash, for whoever reads the file
         lambda key, line: f"Bearer {key.upper()}",
         lambda key, line: f"Basic {key}",
+        lambda key, line: f"Token {key}",
         lambda key, line: "Basic YW5uOmFubg==",
         lambda key, line: "Bearer \xff\xfe",
         lambda key, line: key,

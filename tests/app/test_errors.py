@@ -164,7 +164,7 @@ def test_the_request_after_an_unexpected_error_is_answered(engine, post, error):
     assert post(GOOD).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/nope", "/generate/", "/Health", "/static/x", "/%ff"])
+@pytest.mark.parametrize("path", ["/nope", "/generate/", "/Health", "/static/x", "/%ff"])
 def test_an_unknown_path_is_a_problem_document(client, path):
     read_problem(client.get(path), 404)
 

@@ -4,6 +4,7 @@ import logging
 import re
 
 import pytest
+import structlog
 
 from app import create_app, logs
 from app.auth.keys import make_key
@@ -142,6 +143,16 @@ def test_the_id_of_a_request_does_not_stick_to_the_thread(make_client, lines):
     ids = [client.get("/health", buffered=True).headers["X-Request-ID"] for _ in range(2)]
     assert [line["request_id"] for line in lines()] == ids
     assert ids[0] != ids[1]
+
+
+def test_what_one_request_binds_is_gone_at_the_next(make_client, lines):
+    client, bound = make_client(), [{"note": "first"}, {}]
+    client.application.before_request(
+        lambda: structlog.contextvars.bind_contextvars(**bound.pop(0)) and None
+    )
+    for _ in range(2):
+        client.get("/health", buffered=True)
+    assert ["note" in line for line in lines()] == [True, False]
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

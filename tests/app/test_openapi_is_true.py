@@ -111,3 +111,24 @@ def test_every_answer_names_the_request_in_the_log(client):
     for operation in DESCRIBED.values():
         for reply in operation["responses"].values():
             assert "X-Request-ID" in resolve(reply)["headers"]
+
+
+@pytest.mark.parametrize(
+    ("body", "is_right"),
+    [
+        ({"message": "a"}, True),
+        ({"prompt": "a", "session": 7}, True),
+        ({"message": "a", "history": [{"role": "user", "content": "b", "id": 7}]}, True),
+        ({"message": "a", "history": [{"role": "tool", "content": "b"}]}, False),
+        ({"message": "a", "history": [{"role": "user"}]}, False),
+        ({"message": "a", "prompt": "a"}, False),
+        ({"message": " "}, False),
+        ({}, False),
+    ],
+)
+@pytest.mark.parametrize("route", ["chat", "stream"])
+def test_the_document_and_the_routes_for_other_pages_agree(client, route, body, is_right):
+    assert (problems_of(body, schema("EchoRequest")) == []) == is_right
+    response = client.post(f"/api/ai-echo/{route}", json=body)
+    response.get_data()  # a stream has to be read to its end
+    assert (response.status_code == 200) == is_right

@@ -55,9 +55,9 @@ def test_there_is_room_again_when_the_queue_has_moved_on(start_engine, hold):
 
 def test_the_slower_answers_come_the_later_one_should_come_back(start_engine, clock, hold):
     engine = start_engine(max_batch_size=1, queue_size=1)
+    add_hook(engine, lambda step: clock.advance(1.75))
     for _ in range(40):
-        in_time(lambda: engine.generate(ask()))
-        clock.advance(7)
+        in_time(lambda: engine.generate(ask(min_new_tokens=4)))  # 7 seconds each
     hold(engine)
     engine.submit(ask())
 

@@ -94,7 +94,7 @@ def pretrain(
             group["lr"] = config.learning_rate * _schedule(step, config)
         rounded = step > config.steps * (1 - config.nf4_fraction)
         loss = _loss(model, next(batches), rounded)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
