@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.config import WebConfig
 from serving.config import EngineConfig
 from serving.environment import PREFIX
 from training.__main__ import build_parser

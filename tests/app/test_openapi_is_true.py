@@ -6,6 +6,7 @@ import pytest
 
 from app import create_app
 from app.config import WebConfig
+from app.schemas import MOST_MESSAGES
 from tests.app.document import DESCRIBED, problems_of, resolve, schema
 from tests.fakes import READY, FakeEngine
 
@@ -20,6 +21,8 @@ from tests.fakes import READY, FakeEngine
         ({"prompt": "   "}, False),
         ({"prompt": None}, False),
         ({"messages": []}, False),
+        ({"messages": [{"role": "user", "content": "a"}] * MOST_MESSAGES}, True),
+        ({"messages": [{"role": "user", "content": "a"}] * (MOST_MESSAGES + 1)}, False),
         ({"prompt": "a", "messages": [{"role": "user", "content": "a"}]}, False),
         ({}, False),
         ({"prompt": "a", "typo": 1}, False),
