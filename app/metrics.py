@@ -178,5 +178,6 @@ def _gauges(status: EngineStatus) -> Iterator[tuple[str, str, float]]:
     yield "num_requests_waiting", "Requests in the queue.", status.num_waiting
     yield "queue_size", "Requests that may wait; one more is refused.", status.queue_size
     yield "kv_cache_tokens", "Tokens that fit into the cache.", status.kv_cache_tokens
-    # laconic_kv_cache_usage_perc is missing on purpose: an engine does not tell how full it is.
+    share = status.kv_cache_tokens_used / max(1, status.kv_cache_tokens)
+    yield "kv_cache_usage_perc", "Share of the cache that requests hold, 0 to 1.", share
     yield "gpu_memory_bytes", "Memory of the process on the GPU.", status.gpu_memory_gb * 1e9

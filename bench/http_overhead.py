@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.app.base import BaseApplication
 
 from adapters.prompts import Message
 from adapters.styles import STYLES, TERSE

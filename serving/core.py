@@ -59,7 +59,7 @@ class EngineCore:
     def __init__(self, loaded: LoadedModel, config: EngineConfig) -> None:
         """Take the memory for the cache; start without requests."""
         cache = CacheAllocator(plan_cache_tokens(loaded.model, config))
-        self.kv_cache_tokens = cache.num_tokens
+        self._cache = cache
         self._prompt = loaded.prompt
         self._scheduler = Scheduler(
             cache,
@@ -75,6 +75,16 @@ class EngineCore:
         )
         self._answers: dict[Job, Answer] = {}
         self._pending: list[tuple[Tokens, list[Answer]]] = []
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """Tokens that fit into the cache."""
+        return self._cache.num_tokens
+
+    @property
+    def kv_cache_tokens_used(self) -> int:
+        """Tokens of the cache that requests hold."""
+        return self._cache.num_tokens - self._cache.num_free
 
     @property
     def num_waiting(self) -> int:

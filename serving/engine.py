@@ -132,6 +132,7 @@ class ModelEngine:
             gpu_memory_gb=torch.cuda.memory_reserved() / 1e9 if on_gpu else 0.0,
             seconds_since_step=time.monotonic() - self._beat,
             kv_cache_tokens=0 if core is None else core.kv_cache_tokens,
+            kv_cache_tokens_used=0 if core is None else core.kv_cache_tokens_used,
             num_running=0 if core is None else core.num_running,
             num_waiting=len(self._inbox) + (0 if core is None else core.num_waiting),
             queue_size=self._config.queue_size,

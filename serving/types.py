@@ -80,6 +80,8 @@ class EngineStatus:
     """Since the engine last gave a sign of life; it does several times a second."""
     kv_cache_tokens: int
     """Tokens that fit into the cache; 0 until it is there."""
+    kv_cache_tokens_used: int
+    """Of those, what requests hold."""
     num_running: int
     num_waiting: int
     queue_size: int

@@ -32,6 +32,7 @@ READY = EngineStatus(
     gpu_memory_gb=4.5,
     seconds_since_step=0.01,
     kv_cache_tokens=98304,
+    kv_cache_tokens_used=4096,
     num_running=2,
     num_waiting=3,
     queue_size=32,

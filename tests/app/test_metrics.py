@@ -67,14 +67,21 @@ def test_the_names_are_frozen(client):
         "laconic_num_requests_waiting",
         "laconic_queue_size",
         "laconic_kv_cache_tokens",
+        "laconic_kv_cache_usage_perc",
         "laconic_gpu_memory_bytes",
         "laconic_build_info",
     }
     assert "process_resident_memory_bytes" in names
 
 
-def test_what_cannot_be_known_is_left_out(client):
-    assert "kv_cache_usage_perc" not in read_page(client)
+def test_the_use_of_the_cache_is_a_share_of_its_tokens(client, engine):
+    engine.snapshot = dataclasses.replace(READY, kv_cache_tokens=800, kv_cache_tokens_used=200)
+    assert 'laconic_kv_cache_usage_perc{model="pocket"} 0.25' in read_page(client)
+
+
+def test_an_engine_that_has_no_cache_yet_uses_none_of_it(client, engine):
+    engine.snapshot = dataclasses.replace(READY, kv_cache_tokens=0, kv_cache_tokens_used=0)
+    assert 'laconic_kv_cache_usage_perc{model="pocket"} 0.0' in read_page(client)
 
 
 def test_a_scraper_that_wants_openmetrics_gets_it(client):

@@ -236,11 +236,11 @@ def finish(core: EngineCore, *callers: Caller) -> list[Output | ServingError]:
     """Answer them and whoever is there already; returns how each ended. Nothing may be left."""
     for caller in callers:
         core.add(caller.answer)
-    num_steps = 0
-    while not core.is_idle:
-        core.step()
-        num_steps += 1
-        assert num_steps < 5000, "it never ends"
+    for _ in range(5000):
+        if not core.is_idle:
+            core.step()
+    assert core.is_idle, "it never ends"
+    assert not core._pending
     assert_all_free(core)
     assert [len(caller.ends) for caller in callers] == [1] * len(callers)
     return [caller.ends[0] for caller in callers]

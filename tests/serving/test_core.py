@@ -72,13 +72,13 @@ def test_an_answer_ends_in_front_of_a_stop_string(make_core, caller, prompt):
     words = prompt.encode_words("One two. STOP three")
     core = make_core(ScriptedModel({A: words}))
 
-    [plain, streamed] = finish(
-        core, caller(stop=("OOO", "STOP")), sink := caller(stop=("STOP",), streams=True)
-    )
+    silent, sink = caller(stop=("OOO", "STOP")), caller(stop=("STOP",), streams=True)
+
+    [plain, streamed] = finish(core, silent, sink)
 
     assert (plain.text, plain.finish_reason) == ("One two.", "stop")
     assert streamed == plain
-    assert "".join(sink.pieces) == "One two."
+    assert ("".join(sink.pieces), silent.pieces) == ("One two.", [])
     assert prompt.decode(plain.ids).endswith("STOP")
 
 

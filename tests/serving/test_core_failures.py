@@ -177,11 +177,17 @@ def test_a_lost_device_is_told_to_everybody_once(make_lost_core, caller, trouble
     assert (core.num_running, core.num_waiting) == (0, 0)
 
 
-def test_results_that_never_come_are_an_error_of_the_step(put_in, caller, monkeypatch):
+@pytest.mark.parametrize(
+    ("is_lost", "error", "ends"),
+    [(False, RuntimeError, []), (True, DeviceLostError, [DeviceLostError])],
+)
+def test_results_that_never_come_are_an_error_of_the_step(
+    put_in, caller, monkeypatch, is_lost, error, ends
+):
     """A device reports what went wrong in a step when its results are waited for."""
     monkeypatch.setattr("serving.core.Runner", LaggingRunner)
     core = EngineCore(put_in(HashModel()), EngineConfig())
-    core.add(caller().answer)
+    core.add((one := caller()).answer)
     core.step()
     [(tokens, _), *_] = core._pending
 
@@ -189,9 +195,12 @@ def test_results_that_never_come_are_an_error_of_the_step(put_in, caller, monkey
         raise RuntimeError("an illegal memory access was encountered")
 
     tokens.wait = fail
+    core._runner.recover = fail if is_lost else core._runner.recover
 
-    with pytest.raises(RuntimeError, match="illegal"):
+    with pytest.raises(error):
         core.step()
+
+    assert ends_of([one]) == ends
 
 
 # Ending many at once

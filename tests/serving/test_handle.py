@@ -48,41 +48,6 @@ def test_text_that_was_taken_does_not_come_again():
     assert list(handle) == []
 
 
-# Waiting for so long only
-
-
-def test_a_piece_that_is_there_is_taken_without_waiting():
-    handle = make_handle("It caps", " how many", COMPLETION)
-
-    pieces = [handle.next_piece(timeout_seconds=0) for _ in range(4)]
-
-    assert pieces == ["It caps", " how many", None, None]
-
-
-def test_whoever_waited_in_vain_can_ask_again():
-    handle = make_handle("It caps")
-    handle.next_piece(timeout_seconds=0)
-
-    for _ in range(2):
-        with pytest.raises(TimeoutError):
-            handle.next_piece(timeout_seconds=0)
-    handle.put(" how many")
-    handle.put(COMPLETION)
-
-    assert list(handle) == [" how many"]
-    assert handle.result() is COMPLETION
-
-
-def test_a_piece_that_comes_in_time_is_taken():
-    handle = make_handle()
-
-    with ThreadPoolExecutor(1) as caller:
-        waiting = caller.submit(handle.next_piece, timeout_seconds=20)
-        handle.put("It caps")
-
-        assert waiting.result(timeout=20) == "It caps"
-
-
 # The end
 
 
