@@ -24,7 +24,7 @@ STALE_SECONDS = 300
 WRITTEN_STATES = ("running", "finished", "failed")
 """What a trainer writes; `stale` and `idle` are conclusions of this page."""
 MOST_BYTES = 64 * 1024
-"""A larger file is not what a trainer writes."""
+"""No more is read of a file; a larger one is not what a trainer writes."""
 
 blueprint = Blueprint("training_status", __name__, url_prefix="/api/training")
 
@@ -111,7 +111,7 @@ def _find_files(folder: Path) -> Iterator[tuple[float, Path]]:
         try:
             facts = file.stat()
         except OSError:
-            continue  # gone since, or a link to nowhere
+            continue  # gone since
         if stat.S_ISREG(facts.st_mode):
             yield facts.st_mtime, file
 
@@ -120,9 +120,7 @@ def _read(file: Path) -> TrainingStatus | None:
     """The status in a file; None for one that is unreadable, half written or something else."""
     try:
         with file.open("rb") as stream:
-            text = stream.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            return None
+            text = stream.read(MOST_BYTES)
         # a loss that is no number any more is no number in JSON either
         data = json.loads(text.decode("utf-8"), parse_constant=lambda _: None)
         found: TrainingStatus = TrainingStatusSchema().load(data)

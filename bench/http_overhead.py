@@ -90,6 +90,7 @@ class InstantEngine:
             device="cpu",
             gpu_memory_gb=0.0,
             seconds_since_step=0.0,
+            kv_cache_tokens_used=0,
             kv_cache_tokens=0,
             num_running=0,
             num_waiting=0,

@@ -277,15 +277,16 @@ class EngineCore:
             self._finish(answer, "length")
 
     def _finish(self, answer: Answer, reason: FinishReason) -> None:
-        detokenizer = answer.detokenizer
-        if not answer.streams and not answer.job.params.stop:
+        detokenizer, params = answer.detokenizer, answer.job.params
+        if not answer.streams and not params.stop:
             text = self._prompt.decode(answer.ids).strip()
         else:
-            rest = detokenizer.finish()
+            rest = detokenizer.finish(may_stop=len(answer.ids) > params.min_new_tokens)
             if rest and answer.streams:
                 answer.on_text(rest)
             text = detokenizer.text
-        self._end(answer, Output(answer.ids, text, reason))
+        # the text held back until the end may have had a stop string in it
+        self._end(answer, Output(answer.ids, text, "stop" if detokenizer.stopped else reason))
 
     def _end(self, answer: Answer, end: Output | ServingError) -> None:
         answer.ended = True

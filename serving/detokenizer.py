@@ -43,11 +43,12 @@ class Detokenizer:
         self._append(now[len(before) :], may_stop=may_stop)
         return self._give(self._text[: len(self._text) - self._num_uncertain()])
 
-    def finish(self) -> str:
+    def finish(self, *, may_stop: bool = True) -> str:
         """End the answer; returns the text held back until now."""
         if not self.stopped:
             before = self._prompt.decode(self._ids[self._context : self._decoded])
-            self._text += self._prompt.decode(self._ids[self._context :])[len(before) :]
+            rest = self._prompt.decode(self._ids[self._context :])[len(before) :]
+            self._append(rest, may_stop=may_stop)
         return self._give(self._text)
 
     def _append(self, piece: str, *, may_stop: bool) -> None:

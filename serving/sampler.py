@@ -140,7 +140,6 @@ def keep_likeliest(weights: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
     """
     ordered = weights.sort(dim=-1, descending=True).values
     last = torch.where(top_k == 0, weights.shape[-1], top_k).clamp_max(weights.shape[-1]) - 1
-    weights = weights.where(weights >= ordered.gather(1, last[:, None]), 0.0)
     ordered = ordered.where(ordered >= ordered.gather(1, last[:, None]), 0.0)
     cumulative = ordered.cumsum(dim=-1)
     # the first token for which the share is reached is the last one that stays

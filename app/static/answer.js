@@ -1,4 +1,4 @@
-/** One answer on the page: its style, its words as they come, its figures, and what to do with it. */
+/** One answer on the page: its style, its words as they come, its figures, what to do with it. */
 
 import { copyWith } from "./clipboard.js";
 import { iconButton, make } from "./element.js";
@@ -115,7 +115,8 @@ export class AnswerView {
       offer("Ask without the earlier turns", () => this.#actions.forget(this.#answer));
     }
     if (failure?.retryAfterSeconds > 0) this.#countDown(again, failure.retryAfterSeconds);
-    return make("div", { class: "problem", role: "group", "aria-label": "Problem" }, words, buttons);
+    const attributes = { class: "problem", role: "group", "aria-label": "Problem" };
+    return make("div", attributes, words, buttons);
   }
 
   /** The server said when to come back: the button opens then. */

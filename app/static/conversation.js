@@ -29,7 +29,8 @@ export function newAnswer(style) {
 /** What the list of conversations shows for one that begins with this question. */
 export function titleFor(question) {
   const line = question.trim().split("\n")[0];
-  return line.length > TITLE_CHARACTERS ? `${line.slice(0, TITLE_CHARACTERS - 1).trimEnd()}…` : line;
+  if (line.length <= TITLE_CHARACTERS) return line;
+  return `${line.slice(0, TITLE_CHARACTERS - 1).trimEnd()}…`;
 }
 
 /**
@@ -56,7 +57,7 @@ function answerToRemember(turn, style) {
   return usable.find((answer) => answer.style === style) ?? usable[0];
 }
 
-/** A conversation made of what somebody's file or storage holds; throws an Error that says why not. */
+/** A conversation made of what a file or the storage holds; throws an Error that says why not. */
 export function readConversation(value) {
   if (value === null || typeof value !== "object" || !Array.isArray(value.turns)) {
     throw new Error("it has no turns");

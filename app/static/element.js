@@ -1,4 +1,4 @@
-/** Makes DOM elements. Text is always text: nothing here, or on this page, takes HTML as a string. */
+/** Makes DOM elements. Text is always text: nothing on this page takes HTML as a string. */
 
 /**
  * An element with attributes and children. `false` and `null` leave an attribute out, `true` sets

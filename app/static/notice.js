@@ -12,7 +12,8 @@ export function notify(text, action = null) {
       notice.remove();
       action.run();
     };
-    notice.append(make("button", { type: "button", class: "quiet-button", onclick: run }, action.label));
+    const attributes = { type: "button", class: "quiet-button", onclick: run };
+    notice.append(make("button", attributes, action.label));
   }
   find("notices").replaceChildren(notice);
   let timer = null;
@@ -20,7 +21,8 @@ export function notify(text, action = null) {
     timer = setTimeout(() => notice.remove(), SHOWN_MILLISECONDS);
   };
   // Whoever is about to press the button keeps it.
-  for (const name of ["pointerenter", "focusin"]) notice.addEventListener(name, () => clearTimeout(timer));
+  const keep = () => clearTimeout(timer);
+  for (const name of ["pointerenter", "focusin"]) notice.addEventListener(name, keep);
   for (const name of ["pointerleave", "focusout"]) notice.addEventListener(name, hideLater);
   hideLater();
 }

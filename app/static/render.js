@@ -10,9 +10,10 @@ import { copyWith } from "./clipboard.js";
 import { iconButton, make } from "./element.js";
 
 const ALLOWED = {
-  ALLOWED_TAGS: (
-    "a blockquote br code del em h3 h4 h5 h6 hr li ol p pre span strong table tbody td th thead tr ul"
-  ).split(" "),
+  ALLOWED_TAGS: [
+    ..."a blockquote br code del em h3 h4 h5 h6 hr li ol p pre span strong".split(" "),
+    ..."table tbody td th thead tr ul".split(" "),
+  ],
   ALLOWED_ATTR: ["align", "class", "data-language", "href", "start"],
   ADD_URI_SAFE_ATTR: ["align", "data-language", "start"], // or they would have to look like links
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,

@@ -18,7 +18,9 @@ export class Settings extends EventTarget {
       find(name).addEventListener("input", () => this.#readNumber(name));
     }
     find("api_key").value = this.apiKey;
-    find("api_key").addEventListener("input", ({ target }) => this.#set("api_key", target.value.trim()));
+    find("api_key").addEventListener("input", ({ target }) => {
+      this.#set("api_key", target.value.trim());
+    });
     find("open-settings").addEventListener("click", () => this.open());
     find("close-settings").addEventListener("click", () => this.close());
     find("settings-form").addEventListener("submit", (event) => {

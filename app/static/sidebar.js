@@ -34,7 +34,8 @@ export class Sidebar extends EventTarget {
     find("no-conversations").hidden = conversations.length > 0;
     find("export").disabled = conversations.length === 0;
     this.#list.replaceChildren(...conversations.map((item) => this.#item(item, currentId)));
-    if (focused !== undefined) this.#list.querySelector(`[data-conversation="${focused}"]`)?.focus();
+    if (focused === undefined) return;
+    this.#list.querySelector(`[data-conversation="${focused}"]`)?.focus();
   }
 
   #item({ id, title, updated }, currentId) {

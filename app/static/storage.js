@@ -1,4 +1,4 @@
-/** What this browser keeps for the page; where storage is off or full, things last until it closes. */
+/** What this browser keeps for the page; what finds no room lasts until the page is closed. */
 
 const PREFIX = "laconic.";
 const unkept = new Map();

@@ -4,6 +4,8 @@ import { AnswerView } from "./answer.js";
 import { copyWith } from "./clipboard.js";
 import { iconButton, make } from "./element.js";
 
+const FRESH = "Earlier turns are left out from here on";
+
 export class TurnView {
   #turn;
   #actions;
@@ -16,7 +18,7 @@ export class TurnView {
     this.#turn = turn;
     this.#actions = actions;
     const parts = [this.#question, this.#answers];
-    if (turn.fresh) parts.unshift(make("p", { class: "divider" }, "Earlier turns are left out from here on"));
+    if (turn.fresh) parts.unshift(make("p", { class: "divider" }, FRESH));
     this.element = make("div", { class: "turn" }, ...parts);
     this.#showQuestion();
     for (const answer of turn.answers) this.add(answer);
@@ -62,7 +64,8 @@ export class TurnView {
   }
 
   #showEditor() {
-    const field = make("textarea", { class: "question-editor", "aria-label": "Edit the question", rows: "3" });
+    const attributes = { class: "question-editor", "aria-label": "Edit the question", rows: "3" };
+    const field = make("textarea", attributes);
     field.value = this.#turn.question;
     const cancel = () => {
       this.#showQuestion();
@@ -82,15 +85,10 @@ export class TurnView {
         send();
       }
     });
-    this.#question.replaceChildren(
-      field,
-      make(
-        "div",
-        { class: "editor-actions" },
-        make("button", { type: "button", class: "small-button", onclick: cancel }, "Cancel"),
-        make("button", { type: "button", class: "small-button strong", onclick: send }, "Ask again"),
-      ),
-    );
+    const button = (text, run, name = "") =>
+      make("button", { type: "button", class: `small-button ${name}`, onclick: run }, text);
+    const buttons = [button("Cancel", cancel), button("Ask again", send, "strong")];
+    this.#question.replaceChildren(field, make("div", { class: "editor-actions" }, ...buttons));
     field.focus();
     field.setSelectionRange(field.value.length, field.value.length);
   }

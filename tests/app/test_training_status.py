@@ -105,6 +105,17 @@ def test_every_usual_way_to_write_a_moment_is_understood(ask, write, updated):
     assert ask() == RUN
 
 
+def test_a_moment_without_a_zone_is_in_utc_wherever_the_server_stands(ask, write, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC-9")
+    time.tzset()
+    try:
+        write({**RUN, "updated": NOW.replace(tzinfo=None).isoformat()})
+        assert ask() == RUN
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 # The newest run
 
 

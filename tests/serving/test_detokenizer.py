@@ -283,3 +283,16 @@ def test_stop_strings_are_met_and_held_back_as_their_definition_says(seed):
         assert given == detokenizer.text == known.strip()
 
     assert 5 < num_stopped < 55  # both kinds of end are seen
+
+
+@pytest.mark.parametrize("may_stop", [True, False])
+def test_a_stop_string_in_front_of_half_a_character_is_met_at_the_end(may_stop):
+    prompt, ids = byte_level(b"a", b"STOP\xe2")
+    detokenizer = Detokenizer(prompt, ("STOP",))
+    for token_id in ids:
+        detokenizer.add(token_id)
+
+    detokenizer.finish(may_stop=may_stop)
+
+    assert detokenizer.stopped == may_stop
+    assert detokenizer.text == ("a" if may_stop else "aSTOP\ufffd")
