@@ -34,7 +34,7 @@ test: $(TOOLS)  ## Every test that runs on a CPU, under 10 minutes
 	$(BIN)/python -m pytest -m "not gpu"
 
 test-fast: $(TOOLS)  ## The tests that take seconds
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-gpu: $(TOOLS)  ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -163,12 +163,12 @@ def _check_weight(layer: Any) -> None:
         dense = isinstance(layer, nn.Linear) and layer.weight.dtype in _DENSE
         if not dense:
             raise UnsupportedWeightError(f"a {type(layer).__name__} is neither dense nor NF4")
-    elif getattr(state, "packing_format_for_cpu", False):
-        raise UnsupportedWeightError("a forward pass on this processor has repacked the weight")
     elif state.quant_type != "nf4" or state.blocksize != BLOCK or state.shape[1] % BLOCK:
         raise UnsupportedWeightError(
             f"{state.quant_type} with blocks of {state.blocksize} for a matrix {tuple(state.shape)}"
         )
+    elif getattr(state, "packing_format_for_cpu", False):
+        raise UnsupportedWeightError("a forward pass on this processor has repacked the weight")
 
 
 def _check_lora(layer: Any) -> None:

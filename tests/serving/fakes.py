@@ -249,7 +249,7 @@ def finish(core: EngineCore, *callers: Caller) -> list[Output | ServingError]:
 def assert_all_free(core: EngineCore) -> None:
     """Nobody holds a row or a place in the cache."""
     assert (core.num_running, core.num_waiting) == (0, 0)
-    assert core._scheduler._cache.num_free == core.kv_cache_tokens
+    assert core.kv_cache_tokens_used == 0
     assert not core._runner._rows.active.any()
 
 

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import random
+import sys
 import threading
 from dataclasses import dataclass, field
 
@@ -152,6 +153,15 @@ def check_completion(asked, completion):
         assert "".join(asked.pieces) == completion.text
     else:
         assert asked.pieces == []
+
+
+@pytest.fixture(autouse=True)
+def _often_interrupted():
+    """Threads take turns far more often, so that they meet in every place they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(2e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

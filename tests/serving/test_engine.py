@@ -236,7 +236,7 @@ def test_the_status_describes_what_runs(start_engine, tiny):
     assert (status.quantization, status.device, status.gpu_memory_gb) == ("none", "cpu", 0.0)
     assert (status.default_style, status.styles) == ("short", (SHORT, LONG))
     assert (status.queue_size, status.kv_cache_tokens) == (5, 3 * (1024 + 64))
-    assert (status.num_running, status.num_waiting) == (0, 0)
+    assert (status.num_running, status.num_waiting, status.kv_cache_tokens_used) == (0, 0, 0)
     assert 0 <= status.seconds_since_step < 20
 
 
@@ -256,10 +256,11 @@ def test_the_status_counts_what_runs_and_what_waits(start_engine, hold):
     status = engine.status()
 
     assert (status.num_running, status.num_waiting) == (1, 3)
+    assert 0 < status.kv_cache_tokens_used < status.kv_cache_tokens / 4
     gate.open()
     assert [end_of(handle).num_tokens for handle in [first, *waiting]] == [4] * 4
     wait_until(lambda: engine.status().num_running == 0)
-    assert engine.status().num_waiting == 0
+    assert (engine.status().num_waiting, engine.status().kv_cache_tokens_used) == (0, 0)
 
 
 @pytest.mark.parametrize(
