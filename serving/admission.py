@@ -40,6 +40,7 @@ class Admission:
             raise InvalidRequestError(
                 "style", f"Unknown style {request.style!r}. Choose one of: {known}."
             ) from None
+        _check_sampling(request)
         params = SamplingParams.from_preset(
             self._merge(request, style.preset),
             seed=request.seed,
@@ -93,3 +94,13 @@ class Admission:
         except ValueError as error:
             field_name = str(error).split()[0]
             raise InvalidRequestError(field_name, f"{error}.") from error
+
+
+def _check_sampling(request: GenerationRequest) -> None:
+    """Refuse what a device could not compute with."""
+    if request.top_k is not None and not 0 <= request.top_k < 2**31:
+        raise InvalidRequestError("top_k", f"Must be 0 to 2^31 - 1, not {request.top_k}.")
+    if request.seed is not None and not 0 <= request.seed < 2**63:
+        raise InvalidRequestError("seed", f"Must be 0 to 2^63 - 1, not {request.seed}.")
+    if "" in request.stop:
+        raise InvalidRequestError("stop", "An empty text would end every answer at once.")

@@ -244,6 +244,8 @@ class EngineCore:
         move = self._scheduler.remove(job)
         if row is not None and run is not None:
             self._runner.remove(row, run.start, move)
+        elif run is not None:
+            self._runner.release(run.start)
 
     def _take(self, tokens: Tokens, answers: Sequence[Answer]) -> None:
         try:

@@ -182,7 +182,10 @@ class ModelEngine:
             core = self._load()
         except Exception as error:  # whatever it is, callers must learn of it
             logger.exception("the model could not be loaded")
-            self._state, self._detail = "failed", f"the model could not be loaded: {error}"
+            with self._changed:
+                if self._state == "loading":
+                    self._state = "failed"
+                    self._detail = f"the model could not be loaded: {error}"
             return
         try:
             while self._take_in(core):
@@ -219,6 +222,7 @@ class ModelEngine:
         """Wait for something to do; False when there is nothing left to be done."""
         with self._changed:
             while self._state == "ready" and not self._inbox and core.is_idle:
+                self._pace.rest(time.monotonic())
                 self._changed.wait(_POLL_SECONDS)
                 self._beat = time.monotonic()
             while self._inbox:
@@ -250,6 +254,10 @@ class _Pace:
         if self._last is not None:
             gap = min(now - self._last, _LONGEST_WAIT_SECONDS)
             self._seconds_per_answer += 0.1 * (gap - self._seconds_per_answer)
+        self._last = now
+
+    def rest(self, now: float) -> None:
+        """Nothing is being answered: only what comes from now on counts for the next answer."""
         self._last = now
 
     def seconds_for(self, num_answers: int) -> int:

@@ -53,8 +53,11 @@ class PlainDecoder:
 
     def _forward_row(self, step: StepInput, start: int, tokens: slice) -> Tensor:
         positions = step.positions[tokens][None]
-        if int(positions[0, 0]) == 0:
+        first = int(positions[0, 0])
+        if first == 0:
             self._caches[start] = DynamicCache(config=self._model.config)
+        elif (surplus := self._caches[start].get_seq_length() - first) > 0:
+            self._caches[start].crop(-surplus)  # a pass that failed has left tokens behind
         output = self._model(
             input_ids=step.ids[tokens][None],
             position_ids=positions,

@@ -138,7 +138,12 @@ class Runner:
         part = slice(first_row, first_row + len(columns))
         if len(last) < len(chunks):
             logits = logits[upload(last, torch.long, logits.device)]
-        self._choose(logits, part)
+        try:
+            self._choose(logits, part)
+        except Exception:
+            for column in range(part.start, part.stop):
+                self._rows.clear(column)  # a step for more rows would go on writing for them
+            raise
         return Tokens(self._chosen[part])
 
     @torch.inference_mode()
@@ -149,6 +154,10 @@ class Runner:
         else:
             self._generate(num_rows)
         return Tokens(self._chosen[:num_rows])
+
+    def release(self, start: int) -> None:
+        """A request that began at `start` is over before it became a row."""
+        self.model.release(start)
 
     @torch.inference_mode()
     def remove(self, row: int, start: int, move: Move | None) -> None:

@@ -211,3 +211,13 @@ def test_presets_of_the_operator_are_used(make_admission):
 
     assert (params.temperature, params.top_p) == (1.25, 0.75)
     assert (params.min_new_tokens, params.max_new_tokens) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("top_k", -1), ("top_k", 2**31), ("seed", -1), ("seed", 2**63), ("stop", ("a", ""))],
+)
+def test_what_no_device_can_compute_with_is_refused(admission, setting, value):
+    field, _ = refusal(admission, ask(**{setting: value}))
+
+    assert field == setting

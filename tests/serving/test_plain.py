@@ -286,3 +286,15 @@ def test_greedy_answers_with_dynamic_rotation_are_those_of_transformers(make_cor
     outputs = make_core(build(config), max_batch_size=rows).run(greedy_jobs(prompts))
 
     assert [output.ids for output in outputs] == wanted
+
+
+def test_a_prompt_that_had_to_be_read_again_has_its_tokens_once():
+    model = build(PhiConfig(**SIZES))
+    wanted = logits_of(model)
+    plain = PlainDecoder(model, max_length=64)
+    read(plain, (0, 0, IDS[:4]))
+    read(plain, (0, 4, IDS[4:8]))
+
+    read(plain, (0, 4, IDS[4:8]))
+
+    assert_close(read(plain, (0, 8, IDS[8:])), wanted[-1:])
