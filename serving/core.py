@@ -6,8 +6,8 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
+from serving.answer import Answer
 from serving.config import EngineConfig
 from serving.detokenizer import Detokenizer
 from serving.errors import (
@@ -27,26 +27,6 @@ from serving.scheduler import Chunk, Job, Scheduler
 from serving.types import FinishReason, Output
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Answer:
-    """A request and what has come of it."""
-
-    job: Job
-    detokenizer: Detokenizer
-    streams: bool = False
-    """Whether text is wanted at every step."""
-    deadline: float = float("inf")
-    """By the monotonic clock."""
-    is_cancelled: Callable[[], bool] = lambda: False
-    on_text: Callable[[str], None] = lambda text: None
-    on_end: Callable[[Output | ServingError], None] = lambda end: None
-    """Called once, with the result or with what went wrong."""
-    ids: list[int] = field(default_factory=list)
-    first_token_at: float | None = None
-    """By the monotonic clock."""
-    ended: bool = False
 
 
 class EngineCore:
@@ -186,15 +166,15 @@ class EngineCore:
             return []
         try:
             return [self._read(chunks)]
-        except Exception as error:
-            self._recover(error)
+        except Exception:
+            self._recover()
         # one by one, so that only what fails by itself fails
         done = []
         for chunk in chunks:
             try:
                 done.append(self._read([chunk]))
-            except Exception as error:
-                self._recover(error)
+            except Exception:
+                self._recover()
                 logger.exception("a prompt could not be read")
                 self._end(
                     self._answers[chunk.job],
@@ -217,8 +197,8 @@ class EngineCore:
             return []
         try:
             tokens = self._runner.generate(len(rows))
-        except Exception as error:
-            self._recover(error)
+        except Exception:
+            self._recover()
             logger.exception("a step of %d rows failed", len(rows))
             for job in rows:
                 self._end(
@@ -250,8 +230,8 @@ class EngineCore:
     def _take(self, tokens: Tokens, answers: Sequence[Answer]) -> None:
         try:
             ids = tokens.wait()
-        except Exception as error:
-            self._recover(error)
+        except Exception:
+            self._recover()
             raise
         for token_id, answer in zip(ids, answers, strict=True):
             if not answer.ended:
@@ -296,7 +276,7 @@ class EngineCore:
         self._free(answer.job)
         answer.on_end(end)
 
-    def _recover(self, error: Exception) -> None:
+    def _recover(self) -> None:
         """Go on if the device can; else tell everybody and give up."""
         try:
             self._runner.recover()

@@ -15,8 +15,9 @@ import torch
 from adapters.manifest import AdapterManifest
 from adapters.styles import Style
 from serving.admission import Admission
+from serving.answer import Answer
 from serving.config import EngineConfig
-from serving.core import Answer, EngineCore
+from serving.core import EngineCore
 from serving.detokenizer import Detokenizer
 from serving.errors import DeviceLostError, EngineBusyError, EngineNotReadyError, ServingError
 from serving.handle import RequestHandle

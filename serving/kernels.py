@@ -297,5 +297,4 @@ def _uniform(seed, counter):
     x = seed.to(tl.uint64) + (counter + 1).to(tl.uint64) * 0x9E3779B97F4A7C15
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB
-    x = x ^ (x >> 31)
-    return (x >> 40).to(tl.float32) * 5.9604644775390625e-8
+    return ((x ^ (x >> 31)) >> 40).to(tl.float32) * 5.9604644775390625e-8

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from adapters.prompts import Message, PromptFormat
+from serving.answer import Answer
 from serving.attention import StepInput
-from serving.core import Answer, EngineCore
+from serving.core import EngineCore
 from serving.detokenizer import Detokenizer
 from serving.engine import ModelEngine
 from serving.errors import ServingError
