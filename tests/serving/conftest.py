@@ -20,7 +20,7 @@ from adapters.base import read_base_facts
 from adapters.manifest import AdapterManifest, check_adapter
 from adapters.prompts import FORMAT_VERSION, PromptFormat
 from adapters.styles import Preset, Style
-from serving.config import EngineConfig
+from serving.config import PROJECT_FOLDER, EngineConfig
 from serving.core import EngineCore
 from serving.engine import ModelEngine
 from serving.handle import RequestHandle
@@ -118,6 +118,16 @@ def tiny_grown(tmp_path_factory: pytest.TempPathFactory, tokenizer_json: str) ->
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.add_special_tokens([style.token for style in STYLES])
     return _write_adapter(tmp_path_factory.mktemp("adapter"), base, tokenizer.to_str())
+
+
+@pytest.fixture(scope="session")
+def pocket(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """The bundled base, with an adapter that changes its answers a little."""
+    base = PROJECT_FOLDER / "models" / "pocket"
+    renamed = (base / "tokenizer.json").read_text(encoding="utf-8")
+    for number, style in enumerate(STYLES, 8):  # its first reserved token is [control_8]
+        renamed = renamed.replace(f"[control_{number}]", style.token)
+    return _write_adapter(tmp_path_factory.mktemp("adapter"), base, renamed, std=0.02)
 
 
 @pytest.fixture
@@ -264,7 +274,7 @@ def _write_base(folder: Path, tokenizer_json: str, num_rows: int) -> Path:
     return folder
 
 
-def _write_adapter(folder: Path, base: Path, tokenizer_json: str) -> Tiny:
+def _write_adapter(folder: Path, base: Path, tokenizer_json: str, std: float = 0.3) -> Tiny:
     """What the trainer leaves behind, with random numbers in place of trained ones."""
     _write_tokenizer(folder, tokenizer_json)
     prompt = PromptFormat.from_folder(folder)
@@ -284,7 +294,7 @@ def _write_adapter(folder: Path, base: Path, tokenizer_json: str) -> Tiny:
     )
     for name, parameter in peft_model.named_parameters():
         if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=1.0 if "tokens" in name else 0.3)
+            torch.nn.init.normal_(parameter, std=1.0 if "tokens" in name else std)
     peft_model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink()
     save_manifest(folder, base, token_ids)

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from adapters.manifest import WEIGHTS_NAME, AdapterMismatchError
 from serving.base_model import grow_embeddings, load_base
-from serving.config import PROJECT_FOLDER, EngineConfig
 from serving.core import EngineCore
 from serving.decoder import Decoder
 from serving.loader import attach_adapter, lay_out, load
@@ -272,11 +271,11 @@ def test_a_damaged_file_is_found_before_any_model_is_loaded(own_tiny):
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4"])
-def test_greedy_answers_are_token_for_token_those_of_transformers(quantization):
-    config = EngineConfig(device="cpu", quantization=quantization, max_batch_size=16)
-    loaded = load(config, with_adapter=False)
-    base = load_base(PROJECT_FOLDER / "models" / "pocket", "cpu", quantization)
-    model = in_full_precision(base.eval())
+def test_greedy_answers_are_token_for_token_those_of_transformers(pocket, quantization):
+    config = pocket.config(quantization=quantization, max_batch_size=16)
+    loaded = load(config)
+    base = base_of(pocket, quantization)
+    model = in_full_precision(PeftModel.from_pretrained(base, pocket.adapter).eval())
     source = random.Random(0)
     lengths = [1, 900, *(round(900 ** source.random()) for _ in range(98))]
     plain = sorted(set(range(loaded.model.vocab_size)) - set(loaded.suppressed_ids))
