@@ -21,7 +21,7 @@ from app import create_app
 from bench.random_model import GOLDEN_CONFIG, make_random_base
 from serving.config import EngineConfig
 from serving.engine import ModelEngine
-from training.config import load_config
+from training.config_file import load_config
 from training.train import train
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
-from training.config import load_config
+from training.config_file import load_config
 from training.train import train
 
 GOLDEN_CONFIG = Path("training/configs/mistral-7b-golden.yaml")

@@ -31,7 +31,7 @@ def load_base(
         folder,
         dtype=dtype,
         quantization_config=settings,
-        device_map={"": 0 if place.type == "cuda" else "cpu"},
+        device_map={"": 0 if place.type == "cuda" else place.type},
         trust_remote_code=False,
         use_safetensors=True,
     )
@@ -39,18 +39,22 @@ def load_base(
 
 
 def choose_device(device: Device) -> torch.device:
-    """The device a setting stands for; raises ValueError if CUDA is wanted and missing."""
+    """The device a setting stands for; raises ValueError if it is wanted and missing."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', but no CUDA device is usable here; use 'auto' or 'cpu'")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is 'mps', but this is no Apple GPU that torch can use; use 'cpu'")
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         return torch.device("cuda", 0)
-    return torch.device("cpu")
+    return torch.device("mps" if device == "mps" else "cpu")
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware computes in it, float16 on older GPUs, float32 on the CPU."""
+    """bfloat16 where the hardware computes in it, float16 on other GPUs, float32 on the CPU."""
     if device.type == "cpu":
         return torch.float32
+    if device.type == "mps":
+        return torch.float16
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 

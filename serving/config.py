@@ -12,7 +12,7 @@ from serving.environment import read_environment
 
 PROJECT_FOLDER = Path(__file__).parent.parent
 
-Device = Literal["auto", "cuda", "cpu"]
+Device = Literal["auto", "cuda", "mps", "cpu"]
 Quantization = Literal["nf4", "none"]
 Weights = Literal["auto", "nf4", "bf16"]
 

@@ -111,17 +111,22 @@ class FakeEngine:
         self.requests.append(request)
         if self.script:
             return _return_or_raise(self.script.pop(0))
-        known = [style.name for style in STYLES]
-        style = TERSE.name if request.style is None else request.style
-        if style not in known:
-            raise InvalidRequestError(
-                "style", f"Unknown style {style!r}. Choose one of: {', '.join(known)}."
-            )
-        return dataclasses.replace(COMPLETION, style=style)
+        return dataclasses.replace(COMPLETION, style=find_style(request))
 
     def status(self) -> EngineStatus:
         """Whatever a test put into `snapshot`."""
         return _return_or_raise(self.snapshot)
+
+
+def find_style(request: GenerationRequest) -> str:
+    """The name of the style to answer in; raises what a real engine raises for an unknown one."""
+    known = [style.name for style in STYLES]
+    style = TERSE.name if request.style is None else request.style
+    if style not in known:
+        raise InvalidRequestError(
+            "style", f"Unknown style {style!r}. Choose one of: {', '.join(known)}."
+        )
+    return style
 
 
 def _return_or_raise(entry: Entry | Exception) -> Entry:

@@ -12,7 +12,7 @@ from app.config import WebConfig
 from serving.config import EngineConfig
 from serving.environment import PREFIX
 from training.__main__ import build_parser
-from training.config import load_config
+from training.config_file import load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

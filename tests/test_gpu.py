@@ -13,7 +13,7 @@ from adapters.prompts import Message
 from serving.config import EngineConfig
 from serving.engine import ModelEngine
 from serving.types import GenerationRequest
-from training.config import load_config
+from training.config_file import load_config
 from training.pocket.tokenizer import save_tokenizer, train_tokenizer
 from training.train import train
 
@@ -48,7 +48,7 @@ def adapter(tmp_path_factory):
         f"train_data={work / 'rows.jsonl'}",
         "heldout_data=null",
         f"output={work / 'adapter'}",
-        f"checkpoints={work}",
+        f"runs={work}",
         "max_steps=3",
         "evaluate_prompts=0",
         "effective_batch_size=4",

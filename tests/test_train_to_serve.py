@@ -16,7 +16,7 @@ import pytest
 from transformers import MistralConfig, MistralForCausalLM
 
 from adapters.manifest import AdapterMismatchError, check_adapter
-from training.config import load_config
+from training.config_file import load_config
 from training.pocket.tokenizer import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +70,7 @@ def adapter(tiny_base, data, tmp_path_factory):
         "max_steps=3",
         "evaluate_prompts=2",
         "save_steps=2",
-        f"checkpoints={data.parent}",
+        f"runs={data.parent}",
     ]
     return train(load_config(POCKET_CONFIG, overrides))
 

@@ -1,20 +1,22 @@
-"""Settings of a training run: one YAML file, single values replaced by `--set name=value`."""
+"""Settings of a training run; the defaults are the golden recipe."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import typing
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from adapters.styles import STYLES, Style
 
+Device = Literal["auto", "cuda", "mps", "cpu"]
+Method = Literal["sft", "dpo", "kto"]
+DataFormat = Literal[
+    "auto", "prompt-completion", "messages", "conversations", "alpaca", "instruction-style",
+    "preference",
+]  # fmt: skip
 _POSITIVE = (
     "learning_rate",
     "epochs",
@@ -22,40 +24,70 @@ _POSITIVE = (
     "lora_alpha",
     "max_length",
     "effective_batch_size",
-    "micro_batch_size",
     "logging_steps",
+    "beta",
+    "keep_checkpoints",
 )
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message lists every problem."""
+_NOT_NEGATIVE = (
+    "micro_batch_size",
+    "save_steps",
+    "evaluate_steps",
+    "evaluate_prompts",
+    "sample_prompts",
+    "early_stopping_evaluations",
+    "hours",
+    "memory_gb",
+    "seed",
+)
+_SHARES = ("lora_dropout", "warmup_fraction", "validation_share")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything a training run depends on. The defaults are the golden recipe."""
+    """Everything a training run depends on."""
 
     name: str
-    """Name of the adapter."""
+    """Name of the adapter, and of the run's folder."""
     base_model: str
     """Folder or hub id of the base model."""
-    train_data: Path
-    """JSONL rows to learn."""
-    heldout_data: Path | None = None
-    """JSONL rows that are only measured; their questions also judge the finished adapter."""
+    train_data: str
+    """File of rows to learn (JSONL, JSON or Parquet), or the hub id of a data set."""
+    heldout_data: str | None = None
+    """Rows that are only measured, given as `train_data` is; None splits them off instead."""
     output: Path = Path()
     """Folder of the finished adapter; `adapters/store/<name>` if not given."""
-    checkpoints: Path = Path("runs")
-    """Folder in which a run keeps its checkpoints, one folder per adapter name."""
+    runs: Path = Path("runs")
+    """Folder in which a run keeps checkpoints, logs and status, one folder per adapter name."""
     version: str = "1"
     """Version of the adapter, for the manifest."""
     styles: tuple[Style, ...] = STYLES
     """Styles to train; the first is the default one."""
 
+    data_format: DataFormat = "auto"
+    """How the rows are written; `auto` looks at their keys."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    """Whether a row that cannot be used stops the run or is left out and counted."""
+    max_length: int = 1024
+    """Longest example in tokens."""
+    on_long_row: Literal["fail", "skip", "cut"] = "fail"
+    """What becomes of a longer one; `cut` loses the end of the answer and its end-of-text."""
+    turns: Literal["last", "all"] = "all"
+    """Which answers of a conversation are learned, each as an example of its own."""
+    validation_share: float = 0.2
+    """Share of the questions that is split off when `heldout_data` is not given; 0 for none."""
+
+    method: Method = "sft"
+    """Supervised fine-tuning, or preferences: DPO from pairs, KTO from labelled answers."""
+    adapter: Path | None = None
+    """Finished adapter to start from; DPO and KTO need one."""
+    beta: float = 0.1
+    """How strongly DPO and KTO hold on to the adapter they start from."""
     quantization: Literal["nf4", "none"] = "nf4"
     """How the frozen base is loaded."""
-    device: Literal["auto", "cuda", "cpu"] = "auto"
+    device: Device = "auto"
     """Where to train; `auto` takes a CUDA device if there is one."""
+    rope_factor: float = 1.0
+    """Stretches the positions that the base was trained on, for longer texts (linear scaling)."""
 
     lora_r: int = 16
     """Rank of the LoRA matrices."""
@@ -72,6 +104,12 @@ class TrainConfig:
         "down_proj",
     )
     """Linear layers that get a LoRA pair."""
+    rslora: bool = False
+    """Scale by alpha / sqrt(r) instead (rsLoRA), better for high ranks."""
+    dora: bool = False
+    """Train direction and length of the weights apart (DoRA); about a quarter slower."""
+    lora_init: Literal["default", "eva"] = "default"
+    """`eva` starts the matrices from the activations that the rows cause (EVA)."""
 
     learning_rate: float = 2e-4
     """Peak, reached after the warm-up."""
@@ -88,30 +126,47 @@ class TrainConfig:
     """Passes over the rows."""
     max_steps: int = -1
     """Stop after this many optimizer steps; -1 for whole epochs."""
+    hours: float = 0.0
+    """Time budget, evaluation and saving included, in place of `epochs`; 0 for none."""
     effective_batch_size: int = 16
-    """Rows behind each optimizer step."""
-    micro_batch_size: int = 16
-    """Rows in one forward pass; must divide `effective_batch_size`."""
-    padding_free: bool = False
+    """Rows behind each optimizer step, over all GPUs."""
+    micro_batch_size: int = 0
+    """Rows in one forward pass of a GPU; 0 takes as many as fit."""
+    memory_gb: float = 0.0
+    """GPU memory that training may use, in 10^9 bytes; 0 for all that is free."""
+    padding_free: bool = True
     """Lay the rows of a micro-batch end to end instead of padding them."""
-    gradient_checkpointing: bool = True
-    """Compute activations twice instead of keeping them."""
-    max_length: int = 1024
-    """Longest row in tokens; a longer one is refused, since cutting it would lose its end."""
+    gradient_checkpointing: Literal["auto", True, False] = "auto"
+    """Compute activations twice instead of keeping them; `auto` for as few layers as it takes."""
 
     seed: int = 20
     logging_steps: int = 5
     """Optimizer steps between two log entries."""
     save_steps: int = 0
-    """Optimizer steps between two checkpoints; 0 for none."""
+    """Optimizer steps between two checkpoints; 0 for one at each evaluation."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept; the best one stays besides."""
+    evaluate_steps: int = 0
+    """Optimizer steps between two evaluations; 0 for one at the end."""
+    early_stopping_evaluations: int = 0
+    """Stop after this many evaluations without a better loss; 0 never stops early."""
+    sample_prompts: int = 1
+    """Held-out questions answered in every style at each evaluation."""
     evaluate_prompts: int = 25
     """Held-out questions that judge the finished adapter; 0 skips it."""
+    tensorboard: bool = False
+    """Write TensorBoard files too, into the run's folder."""
 
     @property
     def output_folder(self) -> Path:
         """Where the finished adapter goes."""
         given = self.output != Path()
         return self.output if given else Path("adapters") / "store" / self.name
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run keeps what it needs to go on, and what it tells of itself."""
+        return self.runs / self.name
 
     @property
     def style_names(self) -> tuple[str, ...]:
@@ -123,20 +178,35 @@ class TrainConfig:
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 yield f"{name} must be above 0, not {getattr(self, name)}"
-        for name in ("lora_dropout", "warmup_fraction"):
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                yield f"{name} must be 0 or more, not {getattr(self, name)}"
+        for name in _SHARES:
             if not 0 <= getattr(self, name) < 1:
                 yield f"{name} must be from 0 to below 1, not {getattr(self, name)}"
         if self.max_steps != -1 and self.max_steps < 1:
             yield f"max_steps must be -1 or at least 1, not {self.max_steps}"
-        if self.seed < 0:
-            yield f"seed must be 0 or more, not {self.seed}"
+        if not self.rope_factor >= 1:
+            yield f"rope_factor must be 1 or more, not {self.rope_factor}"
+        yield from self._batch_problems()
+        yield from self._method_problems()
+        yield from self._style_problems()
+        yield from self._data_problems()
+
+    def _batch_problems(self) -> Iterator[str]:
         if self.micro_batch_size > 0 and self.effective_batch_size % self.micro_batch_size:
             yield (
                 f"micro_batch_size {self.micro_batch_size} must divide "
                 f"effective_batch_size {self.effective_batch_size}"
             )
-        yield from self._style_problems()
-        yield from self._data_problems()
+        if self.method == "kto" and self.micro_batch_size == 1:
+            yield "micro_batch_size must be 2 or more for kto, which compares rows with each other"
+
+    def _method_problems(self) -> Iterator[str]:
+        if self.method != "sft" and self.adapter is None:
+            yield f"method {self.method} starts from a finished adapter; name its folder: adapter"
+        if self.adapter is not None and self.lora_init != "default":
+            yield "lora_init must be default with an adapter to start from"
 
     def _style_problems(self) -> Iterator[str]:
         if not self.styles:
@@ -147,11 +217,14 @@ class TrainConfig:
                 yield f"styles must each have a {what} of their own; {value!r} stands twice"
 
     def _data_problems(self) -> Iterator[str]:
-        for path in (self.train_data, self.heldout_data):
-            if path is not None and not path.is_file():
-                yield f"data file {path} does not exist"
-        if self.evaluate_prompts > 0 and self.heldout_data is None:
-            yield "evaluate_prompts needs heldout_data; set it, or evaluate_prompts=0"
+        for source in (self.train_data, self.heldout_data):
+            if source is not None and not Path(source).is_file() and not _is_hub_id(source):
+                yield f"data file {source} does not exist"
+        if self.evaluate_prompts > 0 and self.heldout_data is None and self.validation_share == 0:
+            yield (
+                "evaluate_prompts needs questions that were not learned; set heldout_data or "
+                "validation_share, or evaluate_prompts=0"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the manifest."""
@@ -159,90 +232,11 @@ class TrainConfig:
         return plain
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a YAML file and `name=value` overrides, whose values are YAML too.
-
-    Raises:
-        ConfigError: listing unknown names, with the nearest known one, and every bad value.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: must be a mapping of names to values")
-    problems: list[str] = []
-    for override in overrides:
-        name, equals, value = override.partition("=")
-        if not equals:
-            problems.append(f"--set {override}: write name=value")
-        else:
-            try:
-                data[name.strip()] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                problems.append(f"--set {override}: {' '.join(str(error).split())}")
-    values = _typed_values(data, problems)
-    complete = all(name in values for name in _required_names())
-    config = TrainConfig(**values) if complete else None
-    if config is not None:
-        problems += config.problems()
-    if config is None or problems:
-        raise ConfigError(f"{path}:" + "".join(f"\n  - {problem}" for problem in problems))
-    return config
-
-
-def _typed_values(data: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    hints = typing.get_type_hints(TrainConfig)
-    values = {}
-    for name, value in data.items():
-        if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1)
-            problems.append(
-                f"unknown key {name!r}" + (f"; did you mean {near[0]}?" if near else "")
-            )
-            continue
-        try:
-            values[name] = _typed(hints[name], value)
-        except (TypeError, ValueError, KeyError) as error:
-            problems.append(f"{name}: {error}")
-    problems += [f"{name} is missing" for name in _required_names() if name not in data]
-    return values
-
-
-def _required_names() -> list[str]:
-    return [f.name for f in dataclasses.fields(TrainConfig) if f.default is dataclasses.MISSING]
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    """The value as the type of a field; raises ValueError if it is none."""
-    if hint == tuple[Style, ...]:
-        return tuple(Style.from_dict(style) for style in value)
-    if hint == tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ValueError(f"must be a list of names, not {value!r}")
-        return tuple(value)
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"must be one of {', '.join(typing.get_args(hint))}, not {value!r}")
-        return value
-    if hint in (Path, Path | None):
-        return None if value is None else Path(_of(str, value))
-    if hint is float:
-        return _to_float(value)
-    return _of(hint, value)
-
-
-def _to_float(value: Any) -> float:
-    # YAML 1.1 reads 2e-4, without a point, as text.
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"must be a number, not {value!r}")
-    return float(value)
-
-
-def _of(kind: type, value: Any) -> Any:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"must be {kind.__name__}, not {value!r}")
-    return value
+def _is_hub_id(source: str) -> bool:
+    """`owner/name`, with nothing of that name on disk and no ending of a data file."""
+    owner, slash, name = source.partition("/")
+    named = bool(owner and slash and name) and "/" not in name
+    return named and not Path(name).suffix and not Path(owner).exists()
 
 
 def _plain(value: Any) -> Any:

@@ -51,9 +51,11 @@ def train(config: TrainConfig) -> Path:
     """
     arguments = _arguments(config)
     base_folder = resolve_base_folder(config.base_model)
-    rows = load_rows(config.train_data, config.style_names)
+    rows = load_rows(Path(config.train_data), config.style_names)
     heldout = (
-        [] if config.heldout_data is None else load_rows(config.heldout_data, config.style_names)
+        []
+        if config.heldout_data is None
+        else load_rows(Path(config.heldout_data), config.style_names)
     )
     output = config.output_folder
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -164,12 +166,13 @@ def _cast_trained(model: torch.nn.Module, dtype: torch.dtype) -> None:
 
 def _arguments(config: TrainConfig) -> SFTConfig:
     on_gpu = choose_device(config.device).type == "cuda"
+    micro_batch_size = config.micro_batch_size or config.effective_batch_size
     bf16 = on_gpu and torch.cuda.is_bf16_supported()
     return SFTConfig(
-        output_dir=str(config.checkpoints / config.name),
-        per_device_train_batch_size=config.micro_batch_size,
-        per_device_eval_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.effective_batch_size // config.micro_batch_size,
+        output_dir=str(config.run_folder),
+        per_device_train_batch_size=micro_batch_size,
+        per_device_eval_batch_size=micro_batch_size,
+        gradient_accumulation_steps=config.effective_batch_size // micro_batch_size,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler,
         warmup_steps=config.warmup_fraction,  # below 1 it is a share
@@ -181,7 +184,7 @@ def _arguments(config: TrainConfig) -> SFTConfig:
         padding_free=config.padding_free,
         max_length=None,  # longer rows were refused already
         completion_only_loss=True,
-        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing=config.gradient_checkpointing is not False,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         bf16=bf16,
         fp16=on_gpu and not bf16,
@@ -202,7 +205,7 @@ def _describe_run(config: TrainConfig, rows: list[Row], heldout: list[Row]) -> d
     counts = {name: sum(row.style == name for row in rows) for name in config.style_names}
     return {
         "config": config.to_dict(),
-        "data_sha256": data_sha256(config.train_data),
+        "data_sha256": data_sha256(Path(config.train_data)),
         "num_rows": counts,
         "num_heldout_rows": len(heldout),
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},

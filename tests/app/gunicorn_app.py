@@ -21,7 +21,7 @@ from serving.config import EngineConfig
 from serving.environment import read_environment
 from serving.errors import EngineBusyError, RequestCancelledError
 from serving.types import Completion, EngineStatus, GenerationRequest
-from tests.fakes import COMPLETION, READY
+from tests.fakes import COMPLETION, READY, find_style
 
 
 class SlowHandle:
@@ -82,6 +82,7 @@ class SlowEngine:
         self._lock = threading.Lock()
 
     def submit(self, request: GenerationRequest, *, streams: bool = True) -> SlowHandle:
+        find_style(request)
         asked = re.fullmatch(r"words (\d+) seconds ([\d.]+)", request.messages[-1].content)
         words, seconds = (int(asked[1]), float(asked[2])) if asked else (1, 0.0)
         with self._lock:

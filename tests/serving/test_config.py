@@ -138,7 +138,7 @@ def test_a_timeout_that_is_no_number_at_all_is_refused():
 @pytest.mark.parametrize(
     ("name", "value", "known"),
     [
-        ("device", "tpu", "auto, cuda, cpu"),
+        ("device", "tpu", "auto, cuda, mps, cpu"),
         ("quantization", "int8", "nf4, none"),
         ("weights", "int4", "auto, nf4, bf16"),
     ],

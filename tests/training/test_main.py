@@ -52,7 +52,8 @@ def test_reading_the_configuration_needs_no_model_library(statement):
     config = "nope.yaml" if statement == "main()" else POCKET[2]
     code = (
         "import sys; from pathlib import Path\n"
-        "from training.__main__ import load_config, main\n"
+        "from training.__main__ import main\n"
+        "from training.config_file import load_config\n"
         f"sys.argv = ['training', 'train', '--config', {config!r}]\n"
         f"{statement}\n"
         "print(sorted({'torch', 'transformers', 'trl', 'peft', 'datasets'} & set(sys.modules)))"
