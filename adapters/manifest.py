@@ -57,6 +57,8 @@ class AdapterManifest:
     default_style: str
     prompt_format_version: int
     template_sha256: str
+    rope_factor: float = 1.0
+    """How far the base's positions are stretched; written down only if they are."""
     training: dict[str, Any] = field(default_factory=dict)
     """The resolved configuration, data digest, example counts, library versions."""
     scores: dict[str, Any] = field(default_factory=dict)
@@ -118,6 +120,7 @@ class AdapterManifest:
                 "format_version": self.prompt_format_version,
                 "template_sha256": self.template_sha256,
             },
+            **({} if self.rope_factor == 1.0 else {"rope_factor": self.rope_factor}),
             "training": self.training,
             "scores": self.scores,
             "files": {name: dataclasses.asdict(entry) for name, entry in self.files.items()},
@@ -159,6 +162,7 @@ class AdapterManifest:
             default_style=data["default_style"],
             prompt_format_version=data["prompt"]["format_version"],
             template_sha256=data["prompt"]["template_sha256"],
+            rope_factor=data.get("rope_factor", 1.0),
             training=data["training"],
             scores=data["scores"],
             files={name: FileEntry(**entry) for name, entry in data["files"].items()},

@@ -118,6 +118,11 @@ class PromptFormat:
             raise PromptError(f"the tokenizer has no token {token!r}")
         return int(token_id)
 
+    def token(self, token_id: int) -> str | None:
+        """The entry of the vocabulary as it is written there; None if the id has none."""
+        entry: str | None = self._scaffold_tokenizer.id_to_token(token_id)
+        return entry
+
     def encode_prompt(self, messages: Sequence[Message], style_token: str | None) -> list[int]:
         """Ids of a conversation that ends with the user, up to where the answer begins.
 
@@ -131,6 +136,12 @@ class PromptFormat:
         if not messages or messages[-1].role != "user":
             raise PromptError("the last message must be the user's")
         return self._encode(self._render(messages, style_token), messages)
+
+    def find_words(self, messages: Sequence[Message], style_token: str | None) -> range:
+        """Where among the ids of `encode_prompt` the words of the last message stand."""
+        before, _, _ = self._render(messages, style_token).partition(_mark(len(messages) - 1))
+        start = len(self._encode(before, messages))
+        return range(start, start + len(self.encode_words(messages[-1].content)))
 
     def encode_example(
         self, messages: Sequence[Message], answer: str, style_token: str | None

@@ -122,9 +122,15 @@ _VERBOSE_WORDS = ("detailed", "well-structured")
 
 def detect_style(prompt: str) -> Style:
     """Guess the style that a training row without one asks for, from the user's words."""
+    asked = style_in_words(prompt)
+    return TERSE if asked is None else asked
+
+
+def style_in_words(prompt: str) -> Style | None:
+    """The style that the user's words ask for; None if they ask for none."""
     words = prompt.lower()
     if any(word in words for word in _TERSE_WORDS):
         return TERSE
     if any(word in words for word in _VERBOSE_WORDS):
         return VERBOSE
-    return TERSE
+    return None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from flask import request
 
+from app import logs
 from serving.errors import RequestCancelledError
 from serving.types import Completion, Handle
 
@@ -36,6 +37,7 @@ def watch(handle: Handle) -> Iterator[str | None]:
         except TimeoutError:
             if connection is not None and is_gone(connection):
                 handle.cancel()
+                logs.note_client_gone()
                 raise RequestCancelledError("the client is gone") from None
             yield None
             continue

@@ -25,6 +25,9 @@ from serving.types import GenerationRequest
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that did not wait for its answer; it is logged and never sent."""
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID, _FIELDS = "laconic.request_id", "laconic.log_fields"
 # Everything that can end a line or command a terminal.
@@ -61,6 +64,11 @@ def note_generation(asked: GenerationRequest) -> None:
         fields["prompt"] = [f"{message.role}: {message.content}" for message in asked.messages]
 
 
+def note_client_gone() -> None:
+    """Write into the line of the current request that nobody was there to read the answer."""
+    request.environ[_FIELDS]["status"] = CLIENT_CLOSED_REQUEST
+
+
 class _Identify:
     """A WSGI application whose requests have an id from the first line of the log to the last."""
 
@@ -89,7 +97,7 @@ def _begin() -> None:
 
 def _note_answer(response: Response) -> Response:
     fields = request.environ[_FIELDS]
-    fields["status"] = response.status_code
+    fields.setdefault("status", response.status_code)  # unless the client is known to be gone
     fields["caller"] = auth.caller()
     response.headers[REQUEST_ID_HEADER] = request.environ[_ID]
     return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from serving.types import GenerationRequest
 MOST_MESSAGES = 64
 MOST_STOP_TEXTS = 4
 MOST_STOP_CHARACTERS = 64
+WORDS_PATTERN = r"[^\s\x1c-\x1f\x85\ufeff]"
+"""Finds what is no space to JavaScript, whose patterns the document has, and none to Python."""
 _ROLES = ("system", "user", "assistant")
 TEXT_MESSAGES: dict[str, Any] = {
     "required": "Missing.",
@@ -50,12 +53,16 @@ class Number(fields.Float):
 
 
 class WholeNumber(fields.Integer):
-    """A JSON number without a fraction."""
+    """A JSON number without a fraction: 5.0 is one, as JSON Schema's integers have it."""
 
     def __init__(self, **kwargs: Any) -> None:
-        """Refuse 5.0, "5" and true."""
+        """Refuse 5.5, "5" and true."""
         messages: dict[str, Any] = {"invalid": "Must be a whole number.", "too_large": "Too large."}
         super().__init__(strict=True, error_messages=messages, **kwargs)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        is_whole = isinstance(value, float) and value.is_integer()
+        return super()._deserialize(int(value) if is_whole else value, *args, **kwargs)
 
 
 class Flag(fields.Boolean):
@@ -117,7 +124,7 @@ def check_text(text: str) -> None:
 
 def check_question(text: str) -> None:
     """Refuse a user's words that ask nothing, are no text or are too long."""
-    if not text.strip():
+    if not re.search(WORDS_PATTERN, text):
         raise ValidationError("Must not be empty.")
     check_length(len(text))
     check_text(text)
@@ -136,7 +143,7 @@ def check_conversation(messages: Sequence[Message]) -> None:
         raise ValidationError("Must not be empty.")
     if messages[-1].role != "user":
         raise ValidationError("The last message must be the user's.")
-    if not messages[-1].content.strip():
+    if not re.search(WORDS_PATTERN, messages[-1].content):
         raise ValidationError("The last message must not be empty.")
     check_length(sum(len(message.content) for message in messages))
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from flask import Response, stream_with_context
 
+from app import logs
 from app.context import get_config
 from app.disconnect import watch
 from serving.types import Completion, Handle
@@ -62,6 +63,9 @@ def _events(handle: Handle, form: StreamFormat, opening: str) -> Iterator[str]:
     try:
         yield from _pieces(handle, form, get_config().sse_ping_seconds)
         yield form.end(handle.result())
+    except GeneratorExit:  # what was written reached nobody
+        logs.note_client_gone()
+        raise
     except Exception as error:  # the status is sent already: only an event can tell
         yield form.failure(error)
 

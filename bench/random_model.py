@@ -55,5 +55,6 @@ def make_random_adapter(folder: Path, base: Path) -> Path:
     """Train the golden recipe for a moment, if the folder is not there."""
     if not (folder / "manifest.json").is_file():
         overrides = [f"base_model={base}", f"output={folder}", "max_steps=3", "evaluate_prompts=0"]
-        train(load_config(GOLDEN_CONFIG, [*overrides, "heldout_data=null"]))
+        nothing_held_out = ["heldout_data=null", "validation_share=0"]
+        train(load_config(GOLDEN_CONFIG, [*overrides, *nothing_held_out]))
     return folder

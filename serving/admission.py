@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from adapters.manifest import AdapterManifest
 from adapters.prompts import PromptError, PromptFormat
 from adapters.styles import Preset, Style
@@ -9,7 +11,7 @@ from serving.config import EngineConfig
 from serving.errors import InvalidRequestError
 from serving.sampling import SamplingParams
 from serving.scheduler import Job
-from serving.types import GenerationRequest
+from serving.types import MOST_LOGPROBS, GenerationRequest
 
 
 class Admission:
@@ -47,7 +49,12 @@ class Admission:
             top_k=request.top_k or 0,
             stop=request.stop,
         )
+        params = dataclasses.replace(params, logprobs=request.logprobs)
+        if _only_scores(request):
+            params = dataclasses.replace(params, min_new_tokens=0, max_new_tokens=0)
         job = Job(self._encode(request, style), params)
+        if request.prompt_logprobs:
+            job.scored = self._prompt.find_words(request.messages, style.token)
         if job.num_tokens_at_most > self._kv_cache_tokens:
             raise InvalidRequestError(
                 "max_new_tokens",
@@ -78,6 +85,8 @@ class Admission:
             if value is not None and value > most:
                 raise InvalidRequestError(name, f"{value} is over this server's limit of {most}.")
         low, high = request.min_new_tokens, request.max_new_tokens
+        if _only_scores(request):
+            high = 1  # as few as a preset can have
         if high is None and preset.max_new_tokens > most:
             high = most  # the limit holds for presets as well
         if low is None and high is not None:
@@ -96,11 +105,20 @@ class Admission:
             raise InvalidRequestError(field_name, f"{error}.") from error
 
 
+def _only_scores(request: GenerationRequest) -> bool:
+    """Whether the prompt is to be scored and nothing generated."""
+    return request.prompt_logprobs and request.max_new_tokens == 0
+
+
 def _check_sampling(request: GenerationRequest) -> None:
     """Refuse what a device could not compute with."""
     if request.top_k is not None and not 0 <= request.top_k < 2**31:
         raise InvalidRequestError("top_k", f"Must be 0 to 2^31 - 1, not {request.top_k}.")
     if request.seed is not None and not 0 <= request.seed < 2**63:
         raise InvalidRequestError("seed", f"Must be 0 to 2^63 - 1, not {request.seed}.")
+    if request.logprobs is not None and not 0 <= request.logprobs <= MOST_LOGPROBS:
+        raise InvalidRequestError(
+            "logprobs", f"Must be 0 to {MOST_LOGPROBS}, not {request.logprobs}."
+        )
     if "" in request.stop:
         raise InvalidRequestError("stop", "An empty text would end every answer at once.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +36,20 @@ class StepInput:
         return self.ends[1:].long() - 1
 
 
+Attend = Callable[[Tensor, Tensor, Tensor, StepInput], Tensor]
+"""Queries [tokens, heads, head size], keys and values [places, key-value heads, head size] of one
+layer of the cache, and which token belongs to whom, to [tokens, heads, head size]."""
+
+
+def choose_attention(
+    device: torch.device, dtype: torch.dtype, head_dim: int, most_keys: int
+) -> Attend:
+    """The fastest attention for a device; no row is ever longer than `most_keys`."""
+    if not supports_flash(device, dtype, head_dim):
+        return attend_by_row
+    return functools.partial(attend_flash, most_keys=most_keys)
+
+
 def supports_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether `attend_flash` works here."""
     if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
@@ -44,17 +60,9 @@ def supports_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> b
 def attend_flash(
     queries: Tensor, keys: Tensor, values: Tensor, step: StepInput, most_keys: int
 ) -> Tensor:
-    """Attention of all rows in one kernel that reads no more of the cache than they have written.
+    """All rows in one kernel that reads no more of the cache than they have written; see `Attend`.
 
-    Args:
-        queries: [tokens, heads, head size].
-        keys: [places, key-value heads, head size], one layer of the cache.
-        values: like `keys`.
-        step: which token belongs to whom.
-        most_keys: no row is ever longer.
-
-    Returns:
-        [tokens, heads, head size].
+    No row is ever longer than `most_keys`.
     """
     # FlashAttention takes rows that begin anywhere, as long as it is told what is used of each.
     # torch 2.11's public `varlen_attn` cannot say so yet.
@@ -75,7 +83,7 @@ def attend_flash(
 
 
 def attend_by_row(queries: Tensor, keys: Tensor, values: Tensor, step: StepInput) -> Tensor:
-    """The same with PyTorch's attention, row by row, on any device."""
+    """The same with PyTorch's attention, row by row, on any device; see `Attend`."""
     output = torch.empty_like(queries)
     ends = step.ends.tolist()
     for row, (start, length) in enumerate(

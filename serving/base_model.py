@@ -5,17 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from serving.config import Device, Quantization
 
 
 def load_base(
-    folder: Path, device: Device, quantization: Quantization, dtype: torch.dtype | None = None
+    folder: Path,
+    device: Device,
+    quantization: Quantization,
+    dtype: torch.dtype | None = None,
+    rope_factor: float = 1.0,
 ) -> PreTrainedModel:
     """Load a base model in 4-bit (NF4, double quantization) or unquantized.
 
-    It computes in `dtype`; None stands for `compute_dtype` of the device.
+    It computes in `dtype`; None stands for `compute_dtype` of the device. Its positions are
+    stretched by `rope_factor`.
+
+    Raises:
+        ValueError: the base has no rotary positions to stretch, or has stretched ones already.
     """
     place = choose_device(device)
     dtype = compute_dtype(place) if dtype is None else dtype
@@ -29,13 +43,28 @@ def load_base(
         )
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
+        config=_config(folder, rope_factor),
         dtype=dtype,
         quantization_config=settings,
-        device_map={"": 0 if place.type == "cuda" else place.type},
+        device_map={"": place},
         trust_remote_code=False,
         use_safetensors=True,
     )
     return model
+
+
+def _config(folder: Path, rope_factor: float) -> PretrainedConfig:
+    config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if rope_factor == 1.0:
+        return config
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "default":
+        found = rope.get("rope_type", "none")
+        raise ValueError(f"rope_factor needs plain rotary positions; this base has {found}")
+    text.rope_parameters = {**rope, "rope_type": "linear", "factor": rope_factor}
+    text.max_position_embeddings = round(text.max_position_embeddings * rope_factor)
+    return config
 
 
 def choose_device(device: Device) -> torch.device:
@@ -45,7 +74,7 @@ def choose_device(device: Device) -> torch.device:
     if device == "mps" and not torch.backends.mps.is_available():
         raise ValueError("device is 'mps', but this is no Apple GPU that torch can use; use 'cpu'")
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-        return torch.device("cuda", 0)
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if device == "mps" else "cpu")
 
 

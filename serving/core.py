@@ -25,6 +25,7 @@ from serving.sampler import NO_TOKEN
 from serving.sampling import SamplingParams
 from serving.scheduler import Chunk, Job, Scheduler
 from serving.types import FinishReason, Output
+from serving.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class EngineCore:
         cache = CacheAllocator(plan_cache_tokens(loaded.model, config))
         self._cache = cache
         self._prompt = loaded.prompt
+        self._vocabulary = Vocabulary(loaded.prompt)
         self._scheduler = Scheduler(
             cache,
             max_rows=config.max_batch_size,
@@ -196,7 +198,7 @@ class EngineCore:
         if not rows:
             return []
         try:
-            tokens = self._runner.generate(len(rows))
+            tokens = self._runner.generate(len(rows), rows)
         except Exception:
             self._recover()
             logger.exception("a step of %d rows failed", len(rows))
@@ -233,6 +235,10 @@ class EngineCore:
         except Exception:
             self._recover()
             raise
+        for scores in tokens.scores:
+            for job, found in scores.by_job():
+                if job in self._answers:
+                    self._answers[job].note(found, of_prompt=scores.of_prompt)
         for token_id, answer in zip(ids, answers, strict=True):
             if not answer.ended:
                 self._take_token(token_id, answer)
@@ -241,8 +247,11 @@ class EngineCore:
         params = answer.job.params
         if answer.first_token_at is None:
             answer.first_token_at = time.monotonic()
-        if token_id == NO_TOKEN:
+        if token_id == NO_TOKEN or answer.is_broken:
             self._end(answer, GenerationError("the model computed no valid probabilities"))
+            return
+        if params.max_new_tokens == 0:  # only the prompt was to be scored
+            self._finish(answer, "length")
             return
         if token_id == self._prompt.eos_id:
             self._finish(answer, "stop")
@@ -259,16 +268,7 @@ class EngineCore:
             self._finish(answer, "length")
 
     def _finish(self, answer: Answer, reason: FinishReason) -> None:
-        detokenizer, params = answer.detokenizer, answer.job.params
-        if not answer.streams and not params.stop:
-            text = self._prompt.decode(answer.ids).strip()
-        else:
-            rest = detokenizer.finish(may_stop=len(answer.ids) > params.min_new_tokens)
-            if rest and answer.streams:
-                answer.on_text(rest)
-            text = detokenizer.text
-        # the text held back until the end may have had a stop string in it
-        self._end(answer, Output(answer.ids, text, "stop" if detokenizer.stopped else reason))
+        self._end(answer, answer.finish(reason, self._vocabulary))
 
     def _end(self, answer: Answer, end: Output | ServingError) -> None:
         answer.ended = True

@@ -6,7 +6,6 @@ embedding is tied; transformers has loaded the weights and computes the rotation
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from serving.attention import StepInput, attend_by_row, attend_flash, supports_flash
+from serving.attention import StepInput, attend_by_row, choose_attention
 from serving.kv_cache import KVCache
 from serving.linear import Projection, UnsupportedWeightError, check_layers, projection
+from serving.logprobs import Scoring
 from serving.ops import device_ops
 
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -68,11 +68,7 @@ class Decoder:
         )
         self._eps = float(config.rms_norm_eps)
         self._ops = device_ops(self.device)
-        self._attend = (
-            functools.partial(attend_flash, most_keys=max_length)
-            if supports_flash(self.device, self.dtype, self.head_dim)
-            else attend_by_row
-        )
+        self._attend = choose_attention(self.device, self.dtype, self.head_dim, max_length)
         self._rotation = _rotation(model, max_length)
         with torch.no_grad():
             self._layers = _take_layers(model, self.dtype, dense=dense)
@@ -84,7 +80,7 @@ class Decoder:
     @property
     def can_be_captured(self) -> bool:
         """Whether a pass can be recorded as a CUDA graph: nothing in it waits for the device."""
-        return isinstance(self._attend, functools.partial)
+        return self._attend is not attend_by_row
 
     @property
     def cache_bytes_per_token(self) -> int:
@@ -107,8 +103,8 @@ class Decoder:
     def release(self, start: int) -> None:
         """The row that began at `start` is over; its keys and values may just be overwritten."""
 
-    def forward(self, step: StepInput) -> Tensor:
-        """Logits [rows, vocabulary] of the token that follows each row."""
+    def forward(self, step: StepInput, scoring: Scoring | None = None) -> Tensor:
+        """Logits [rows, vocabulary] of the token that follows each row; others go to `scoring`."""
         assert self._cache is not None
         residual = functional.embedding(step.ids, self._embedding).float()
         rotation = (self._rotation[0][step.positions], self._rotation[1][step.positions])
@@ -126,9 +122,16 @@ class Decoder:
             update = layer.output(attended.flatten(1))
             x = self._ops.add_rms_norm(residual, update, layer.mlp_norm, self._eps)
             update = layer.down(self._ops.silu_mul(layer.gate_up(x)))
+        assert update is not None
+        if scoring is not None:
+            for part in scoring.parts:
+                # a copy: the sum is made in place, and made again for the last tokens
+                scoring.take(self._logits(residual[part].clone(), update[part]))
         if step.most_tokens > 1:
-            assert update is not None
             residual, update = residual[step.last_tokens], update[step.last_tokens]
+        return self._logits(residual, update)
+
+    def _logits(self, residual: Tensor, update: Tensor) -> Tensor:
         x = self._ops.add_rms_norm(residual, update, self._norm, self._eps)
         return functional.linear(x, self._head)
 

@@ -174,6 +174,8 @@ class ModelEngine:
                 finish_reason=end.finish_reason,
                 seconds=now - accepted,
                 first_token_seconds=(answer.first_token_at or now) - accepted,
+                logprobs=end.logprobs,
+                prompt_logprobs=end.prompt_logprobs,
             )
         )
 

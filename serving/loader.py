@@ -52,7 +52,7 @@ def load(config: EngineConfig, *, with_adapter: bool = True) -> LoadedModel:
     manifest = check_start(config)
     prompt = PromptFormat.from_folder(config.adapter)
     folder = resolve_base_folder(config.base_model or manifest.base.name)
-    model = load_base(folder, config.device, config.quantization)
+    model = load_base(folder, config.device, config.quantization, rope_factor=manifest.rope_factor)
     grow_embeddings(model, max(manifest.token_ids.values()) + 1)
     if with_adapter:
         model = attach_adapter(model, config.adapter)

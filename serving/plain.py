@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from serving.attention import StepInput
+from serving.logprobs import Scoring
 
 
 class PlainDecoder:
@@ -40,18 +41,36 @@ class PlainDecoder:
         """The row that began at `start` is over."""
         self._caches.pop(start, None)
 
-    def forward(self, step: StepInput) -> Tensor:
-        """Logits [rows, vocabulary] of the token that follows each row."""
+    def forward(self, step: StepInput, scoring: Scoring | None = None) -> Tensor:
+        """Logits [rows, vocabulary] of the token that follows each row; others go to `scoring`."""
         ends = step.ends.tolist()
         starts = step.starts.tolist()
         return torch.cat(
             [
-                self._forward_row(step, starts[row], slice(ends[row], ends[row + 1]))
+                self._forward_row(step, starts[row], slice(ends[row], ends[row + 1]), scoring)
                 for row in range(len(ends) - 1)
             ]
         )
 
-    def _forward_row(self, step: StepInput, start: int, tokens: slice) -> Tensor:
+    def _forward_row(
+        self, step: StepInput, start: int, tokens: slice, scoring: Scoring | None
+    ) -> Tensor:
+        """Logits [1, vocabulary] of what follows; a pass for each part that is to be scored."""
+        if scoring is None:
+            return self._pass(step, start, tokens, num_logits=1)
+        logits, done = None, tokens.start
+        for part in scoring.parts:
+            if tokens.start <= part.start < tokens.stop:
+                logits = self._pass(step, start, slice(done, part.stop), part.stop - part.start)
+                scoring.take(logits)
+                done = part.stop
+        if done < tokens.stop:
+            logits = self._pass(step, start, slice(done, tokens.stop), num_logits=1)
+        assert logits is not None
+        return logits[-1:]
+
+    def _pass(self, step: StepInput, start: int, tokens: slice, num_logits: int) -> Tensor:
+        """Logits [num_logits, vocabulary] of what follows the last tokens of a part of a row."""
         positions = step.positions[tokens][None]
         first = int(positions[0, 0])
         if first == 0:
@@ -63,7 +82,7 @@ class PlainDecoder:
             position_ids=positions,
             past_key_values=self._caches[start],
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=num_logits,
         )
-        logits: Tensor = output.logits[:, -1]
+        logits: Tensor = output.logits[0, -num_logits:]
         return logits

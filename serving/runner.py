@@ -7,7 +7,7 @@ waits for the device: results come as `Tokens`, to be looked at while the next s
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Protocol
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from serving.attention import StepInput
+from serving.logprobs import Scores, Scoring, score_rows
 from serving.ops import device_ops
-from serving.sampler import Rows, upload
-from serving.scheduler import Chunk, Move
+from serving.sampler import Rows, download, upload
+from serving.scheduler import Chunk, Job, Move
 
 
 class StepModel(Protocol):
@@ -46,24 +47,28 @@ class StepModel(Protocol):
         """The row that began at `start` is over."""
         ...
 
-    def forward(self, step: StepInput) -> Tensor:
-        """Logits [rows, vocabulary] of the token that follows each row."""
+    def forward(self, step: StepInput, scoring: Scoring | None = None) -> Tensor:
+        """Logits [rows, vocabulary] of the token that follows each row.
+
+        Those of the places that `scoring` names go there.
+        """
         ...
 
 
 class Tokens:
     """Ids that the device may still be computing."""
 
-    def __init__(self, ids: Tensor) -> None:
-        """Ask for a copy of the ids [rows]; does not wait."""
+    def __init__(self, ids: Tensor, scores: Sequence[Scores] = ()) -> None:
+        """Ask for a copy of the ids [rows]; does not wait.
+
+        `scores` are there as soon as the ids are.
+        """
+        self.scores = scores
+        self._host = download(ids)
         self._event: torch.cuda.Event | None = None
         if ids.device.type == "cuda":
-            self._host = torch.empty(ids.shape, dtype=ids.dtype, pin_memory=True)
-            self._host.copy_(ids, non_blocking=True)
             self._event = torch.cuda.Event()
             self._event.record()
-        else:
-            self._host = ids.clone()
 
     def wait(self) -> list[int]:
         """The ids, as soon as they are there."""
@@ -98,7 +103,8 @@ class Runner:
         self._suppressed[list(suppressed_ids)] = True
         self._chosen = torch.zeros(max_rows, dtype=torch.long, device=device)
         self._counting = torch.arange(max_rows + 1, dtype=torch.int32, device=device)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        # Each with the logits that it writes, which are read only for rows that ask for scores.
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         self.buckets = _buckets(max_rows) if self.overlaps and model.can_be_captured else []
         """Numbers of rows that there is a graph for once `capture` has run."""
 
@@ -114,9 +120,9 @@ class Runner:
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
-                self._generate(size)
+                logits = self._generate(size)
             pool = graph.pool()
-            self._graphs[size] = graph
+            self._graphs[size] = graph, logits
             report(size)
 
     @torch.inference_mode()
@@ -125,7 +131,7 @@ class Runner:
 
         Rows are filled from `first_row` on, in the order of the chunks that end their prompt.
         """
-        logits = self.model.forward(self._prompt_step(chunks))
+        logits, scores = self._forward(chunks)
         last = [index for index, chunk in enumerate(chunks) if chunk.is_last]
         columns = []
         for chunk in (chunks[index] for index in last):
@@ -133,7 +139,7 @@ class Runner:
             assert run is not None
             columns.append((chunk.job.params, run.start, len(chunk.job.prompt_ids)))
         if not columns:
-            return Tokens(self._chosen[:0])
+            return Tokens(self._chosen[:0], scores)
         self._rows.fill(first_row, columns, self._suppressed)
         part = slice(first_row, first_row + len(columns))
         if len(last) < len(chunks):
@@ -144,16 +150,21 @@ class Runner:
             for column in range(part.start, part.stop):
                 self._rows.clear(column)  # a step for more rows would go on writing for them
             raise
-        return Tokens(self._chosen[part])
+        chosen = self._chosen[part]
+        asked = _that_ask(chunks[index].job for index in last)
+        return Tokens(chosen, [*scores, *score_rows(logits, chosen, asked)])
 
     @torch.inference_mode()
-    def generate(self, num_rows: int) -> Tokens:
-        """The next token of each of the first `num_rows` rows."""
+    def generate(self, num_rows: int, jobs: Sequence[Job] = ()) -> Tokens:
+        """The next token of each of the first `num_rows` rows, which belong to `jobs`."""
         if self._graphs:
-            self._graphs[self.buckets[bisect.bisect_left(self.buckets, num_rows)]].replay()
+            size = self.buckets[bisect.bisect_left(self.buckets, num_rows)]
+            graph, logits = self._graphs[size]
+            graph.replay()
         else:
-            self._generate(num_rows)
-        return Tokens(self._chosen[:num_rows])
+            logits = self._generate(num_rows)
+        chosen = self._chosen[:num_rows]
+        return Tokens(chosen, score_rows(logits, chosen, _that_ask(jobs)))
 
     def release(self, start: int) -> None:
         """A request that began at `start` is over before it became a row."""
@@ -185,7 +196,17 @@ class Runner:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
-    def _generate(self, num_rows: int) -> None:
+    def _forward(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[Scores]]:
+        """Logits [chunks, vocabulary] of what follows each, and the scores of what they hold."""
+        step = self._prompt_step(chunks)
+        if not any(chunk.job.scored for chunk in chunks):
+            return self.model.forward(step), []
+        scoring = Scoring(chunks, self.model.device)
+        logits = self.model.forward(step, scoring)
+        return logits, scoring.scores()
+
+    def _generate(self, num_rows: int) -> Tensor:
+        """Fill in the next token of the first rows; returns their logits [rows, vocabulary]."""
         rows, part = self._rows, slice(0, num_rows)
         step = StepInput(
             ids=rows.token[part],
@@ -196,8 +217,10 @@ class Runner:
             lengths=(rows.position[part] + 1).int(),
             most_tokens=1,
         )
-        self._choose(self.model.forward(step), part)
+        logits = self.model.forward(step)
+        self._choose(logits, part)
         rows.position[part] += rows.active[part]
+        return logits
 
     def _choose(self, logits: Tensor, part: slice) -> None:
         chosen = self._ops.sample(logits, self._rows.settings(part), self._eos)
@@ -233,6 +256,11 @@ class Runner:
             lengths=rows[2, :-1],
             most_tokens=max(chunk.length for chunk in chunks),
         )
+
+
+def _that_ask(jobs: Iterable[Job]) -> list[tuple[int, Job]]:
+    """The jobs that want to know the scores of their answer, and their places."""
+    return [(place, job) for place, job in enumerate(jobs) if job.params.logprobs is not None]
 
 
 def _buckets(max_rows: int) -> list[int]:

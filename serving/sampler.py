@@ -113,6 +113,14 @@ def upload(values: list[int] | list[list[int]] | list[list[float]], dtype: torch
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def download(values: Tensor) -> Tensor:
+    """A copy on the host; from a CUDA device it is complete once what runs there now is done."""
+    if values.device.type != "cuda":
+        return values.clone()
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return copy.copy_(values, non_blocking=True)
+
+
 def sample(logits: Tensor, rows: Settings, eos_ids: Tensor) -> Tensor:
     """See `serving.ops.Ops`."""
     logits = logits.float().masked_fill(rows.suppressed, -torch.inf)

@@ -24,12 +24,15 @@ class SamplingParams:
     min_new_tokens: int = 0
     """Neither end-of-text nor a stop string ends the answer before; at least one token comes."""
     max_new_tokens: int = 512
+    """0 reads the prompt and generates nothing."""
     seed: int = field(default_factory=_any_seed)
     """The same seed gives the same random numbers, whoever else is being answered."""
     stop: tuple[str, ...] = ()
     """The answer ends in front of any of these texts."""
     suppressed_ids: tuple[int, ...] = ()
     """Never generated, beside what the model suppresses for everybody."""
+    logprobs: int | None = None
+    """How many of the likeliest tokens to report beside each token; None for no report at all."""
 
     @classmethod
     def from_preset(

@@ -20,6 +20,8 @@ class Job:
     """Prompt tokens whose keys and values are in the cache."""
     num_started: int = 0
     """Tokens whose generation was started; the device may still be busy with the last one."""
+    scored: range = range(0)
+    """Prompt tokens whose log-probability is wanted; never the first one, which follows nothing."""
 
     @property
     def num_tokens_at_most(self) -> int:

@@ -17,17 +17,19 @@ from serving.config import PROJECT_FOLDER, EngineConfig
 _BASE_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
 
 
-def resolve_base_folder(name: str) -> Path:
-    """The local folder of a base model: a path, or a hub id (downloaded if need be).
+def resolve_base_folder(name: str, *, download: bool = True) -> Path:
+    """The local folder of a base model: a path, or a hub id (downloaded if need be and wanted).
 
     Raises:
-        FileNotFoundError: it is neither, or the hub cannot be reached.
+        FileNotFoundError: it is neither, or it is not here and the hub cannot be reached.
     """
     for folder in (Path(name), PROJECT_FOLDER / name):
         if folder.is_dir():
             return folder
     try:
-        return Path(snapshot_download(name, allow_patterns=_BASE_FILES))
+        return Path(
+            snapshot_download(name, allow_patterns=_BASE_FILES, local_files_only=not download)
+        )
     except (OSError, ValueError, HFValidationError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
             f"base model {name!r} is no folder and could not be had from the hub: {error}"

@@ -10,6 +10,27 @@ from adapters.prompts import Message
 from adapters.styles import Style
 
 FinishReason = Literal["stop", "length"]
+MOST_LOGPROBS = 20
+"""Likeliest tokens that a request may want to know for every token."""
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token and how likely it was to the model, given all tokens before it.
+
+    It is the model's own opinion: log-softmax of its logits in float32, before temperature, top_p,
+    top_k and the suppression of tokens change what is drawn from them.
+    """
+
+    token_id: int
+    text: str
+    """Read apart from its neighbours; see `serving.vocabulary` for tokens that are no text."""
+    raw: bytes
+    """Those of the text; of a token that is part of a character, its own."""
+    logprob: float
+    """Natural logarithm of the probability."""
+    top: tuple[TokenLogprob, ...] = ()
+    """The likeliest tokens in its place, the likeliest first; it may be among them."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +42,10 @@ class Output:
     text: str
     """Without white space around it, and without the stop string that ended it."""
     finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of `ids`, if they were asked for."""
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the prompt tokens that were to be scored."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +61,18 @@ class GenerationRequest:
     """Sample from that many of the most likely tokens; 0 or None for all of them."""
     min_new_tokens: int | None = None
     max_new_tokens: int | None = None
+    """0 only together with `prompt_logprobs`: the prompt is scored and nothing generated."""
     seed: int | None = None
     """Makes a sampled answer repeatable."""
     stop: tuple[str, ...] = ()
     """Texts in front of which the answer ends."""
     timeout_seconds: float | None = None
     """The request is given up after that time; never longer than the server's own limit."""
+    logprobs: int | None = None
+    """Report the log-probability of every generated token, and that many of the likeliest ones in
+    its place, up to `MOST_LOGPROBS`; None for no report."""
+    prompt_logprobs: bool = False
+    """Report the same of every token of the last message's words."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +90,12 @@ class Completion:
     """From acceptance to the last token, waiting included."""
     first_token_seconds: float
     """From acceptance to the first token; the whole time if there was none."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of every generated token, if asked for: also of white space around the text, and of the stop
+    string that ended it."""
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """Of every token of the last message's words, if asked for. What the chat template and the
+    style put around them is read by the model, but not reported."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def test_the_data_card_holds_todays_figures():
     from adapters.prompts import PromptFormat
     from training import compose, data_card
     from training.cards import load_cards
-    from training.rows import load_rows
+    from training.dataset.reader import load_rows
 
     files = {}
     for path in (compose.PAIRS_FILE, compose.HELDOUT_FILE):

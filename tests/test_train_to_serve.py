@@ -47,9 +47,12 @@ def tiny_base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.jsonl", "number")
+
+
+def write_rows(path: Path, thing: str) -> Path:
     rows = [
-        {"prompt": f"What is number {n}?", "completion": text, "style": style}
+        {"prompt": f"What is {thing} {n}?", "completion": text, "style": style}
         for n in range(8)
         for style, text in (("terse", "A number."), ("verbose", "A number, " * 6 + "at length."))
     ]
@@ -65,7 +68,7 @@ def adapter(tiny_base, data, tmp_path_factory):
     overrides = [
         f"base_model={tiny_base}",
         f"train_data={data}",
-        f"heldout_data={data}",
+        f"heldout_data={write_rows(data.parent / 'heldout.jsonl', 'item')}",
         f"output={output}",
         "max_steps=3",
         "evaluate_prompts=2",
@@ -121,11 +124,11 @@ def test_the_adapter_is_whole_and_tells_how_it_was_made(adapter):
     manifest = check_adapter(adapter)
 
     assert manifest.training["config"]["max_steps"] == 3
-    assert manifest.training["num_rows"] == {"terse": 8, "verbose": 8}
+    assert manifest.training["data"]["train"]["num_examples"] == {"terse": 8, "verbose": 8}
     assert manifest.scores["steps"] == 3
     report = manifest.scores["styles"]
     assert {"presets_on", "presets_off", "base_with_style_tokens"} <= set(report)
-    assert report["presets_off"]["separation"].keys() == {"median_ratio", "auc"}
+    assert {"median_ratio", "auc"} <= report["presets_off"]["separation"].keys()
 
 
 def test_the_style_tokens_take_reserved_rows_so_nothing_grows(adapter):
@@ -204,7 +207,7 @@ def test_another_base_is_refused_by_name(adapter):
 
 
 def test_a_finished_adapter_is_replaced_only_by_a_finished_one(adapter, tiny_base, data):
-    from training.rows import DataError
+    from training.dataset.rows import DataError
     from training.train import train
 
     broken = data.parent / "broken.jsonl"

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 
-COMMANDS = ("train",)
+COMMANDS = ("train", "data", "evaluate", "merge", "export", "doctor")
 """Each is a file of `training/commands` with HELP, add_arguments(parser) and run(arguments)."""
 
 

@@ -15,7 +15,7 @@ Device = Literal["auto", "cuda", "mps", "cpu"]
 Method = Literal["sft", "dpo", "kto"]
 DataFormat = Literal[
     "auto", "prompt-completion", "messages", "conversations", "alpaca", "instruction-style",
-    "preference",
+    "preference", "message-tree",
 ]  # fmt: skip
 _POSITIVE = (
     "learning_rate",
@@ -169,6 +169,11 @@ class TrainConfig:
         return self.runs / self.name
 
     @property
+    def pads_rows(self) -> bool:
+        """Whether the rows of a micro-batch are padded to the longest; for preferences always."""
+        return not self.padding_free or self.method != "sft"
+
+    @property
     def style_names(self) -> tuple[str, ...]:
         """Names of the styles."""
         return tuple(style.name for style in self.styles)
@@ -188,6 +193,8 @@ class TrainConfig:
             yield f"max_steps must be -1 or at least 1, not {self.max_steps}"
         if not self.rope_factor >= 1:
             yield f"rope_factor must be 1 or more, not {self.rope_factor}"
+        if self.early_stopping_evaluations > 0 and self.evaluate_steps == 0:
+            yield "early_stopping_evaluations needs evaluations before the end; set evaluate_steps"
         yield from self._batch_problems()
         yield from self._method_problems()
         yield from self._style_problems()

@@ -31,6 +31,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: must be a mapping of names to values")
+    return make_config(data, overrides, str(path))
+
+
+def make_config(values: Mapping[str, Any], overrides: Sequence[str], origin: str) -> TrainConfig:
+    """Settings from values by name and `name=value` overrides.
+
+    Raises:
+        ConfigError: as `load_config`, naming the origin.
+    """
+    data = dict(values)
     problems: list[str] = []
     for override in overrides:
         name, equals, value = override.partition("=")
@@ -41,13 +51,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
                 data[name.strip()] = yaml.safe_load(value)
             except yaml.YAMLError as error:
                 problems.append(f"--set {override}: {' '.join(str(error).split())}")
-    values = _typed_values(data, problems)
-    complete = all(name in values for name in _required_names())
-    config = TrainConfig(**values) if complete else None
+    typed = _typed_values(data, problems)
+    complete = all(name in typed for name in _required_names())
+    config = TrainConfig(**typed) if complete else None
     if config is not None:
         problems += config.problems()
     if config is None or problems:
-        raise ConfigError(f"{path}:" + "".join(f"\n  - {problem}" for problem in problems))
+        raise ConfigError(f"{origin}:" + "".join(f"\n  - {problem}" for problem in problems))
     return config
 
 

@@ -8,61 +8,51 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import statistics
+import logging
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from adapters.manifest import AdapterManifest
-from adapters.prompts import Message
-from adapters.styles import Preset
+from adapters.prompts import Example, Message, PromptError, PromptFormat
 from serving.config import EngineConfig
-from serving.core import EngineCore
-from serving.loader import LoadedModel, load
-from serving.sampling import SamplingParams
-from serving.scheduler import Job
-from serving.types import Output
-from training.cards import ngram_counts
+from serving.loader import load
+from serving.startup import check_start
 from training.config import TrainConfig
+from training.judging.asking import PLAIN_INSTRUCTIONS, PRESETS_OFF, Respondent
+from training.judging.loss import measure_loss
+from training.judging.persona import PERSONA_PROMPTS, PERSONA_SEEDS, PersonaAnswers
+from training.judging.style_report import Comparison, StyleReport, compare
+from training.judging.windows import Window, are_trained, shortest_first, windows_of
+from training.report import write_report
 
-PRESETS_OFF = Preset(
-    temperature=0.0, top_p=1.0, min_new_tokens=0, max_new_tokens=512, do_sample=False
-)
-PLAIN_INSTRUCTIONS = ("Answer briefly. {}", "Answer in detail. {}")
-_BATCH_SIZE = 32
-"""Answers between two moves of the progress bar."""
+if TYPE_CHECKING:
+    from training.dataset.rows import Row
 
-
-@dataclass(frozen=True)
-class StyleScore:
-    """Answers in one style to the same prompts."""
-
-    median_tokens: float
-    min_tokens: int
-    max_tokens: int
-    ended_share: float
-    """Answers that the model ended itself."""
-    repeating_share: float
-    """Answers in which a run of four tokens stands more than twice."""
-
-
-@dataclass(frozen=True)
-class Separation:
-    """How far two sets of answer lengths are apart; the shorter set is meant to be the first."""
-
-    median_ratio: float
-    auc: float
-    """P(a length of the second set exceeds one of the first), ties counted half."""
+logger = logging.getLogger(__name__)
+_PROBE = 4
+"""Prompts that show how long an answer takes."""
+_BASE_IS_WORDIER = 1.2
+"""Answers of the controls are longer on the whole."""
 
 
 def judge(
-    folder: Path, manifest: AdapterManifest, prompts: Sequence[str], config: TrainConfig
+    folder: Path,
+    manifest: AdapterManifest,
+    prompts: Sequence[str],
+    config: TrainConfig,
+    rows: Sequence[Row] = (),
+    seconds: float | None = None,
 ) -> AdapterManifest:
-    """Measure an adapter on prompts and write the report into its manifest."""
+    """Measure an adapter on prompts and rows and write the scores into its manifest.
+
+    The report for people goes to the run's folder; an adapter is worth keeping without it. With
+    `seconds` it asks no more of the prompts than it has time for, but one at least.
+    """
     _free_memory()
     engine_config = EngineConfig(
         adapter=folder,
@@ -70,111 +60,168 @@ def judge(
         device=config.device,
         quantization=config.quantization,
     )
-    report = style_report(engine_config, prompts)
-    scores = {**manifest.scores, "styles": report}
+    report = style_report(engine_config, prompts, rows, seconds)
+    scores = {**manifest.scores, "styles": report.to_dict()}
+    try:
+        write_report(report, config.run_folder / "report")
+    except OSError as error:
+        logger.warning("the style report could not be written: %s", error)
     return dataclasses.replace(manifest, scores=scores).save(folder)
 
 
-def style_report(config: EngineConfig, prompts: Sequence[str]) -> dict[str, Any]:
-    """Scores per style with presets on and off, and of the controls, as plain data.
+def style_report(
+    config: EngineConfig,
+    prompts: Sequence[str],
+    rows: Sequence[Row] = (),
+    seconds: float | None = None,
+) -> StyleReport:
+    """Ask an adapter and its base for everything that a report holds.
 
-    The first style of the adapter counts as the shorter one.
+    Args:
+        config: which adapter, and how the server would load it.
+        prompts: at least one question that was not learned.
+        rows: answers whose loss is measured; none for no losses.
+        seconds: time for all of it; None for as long as it takes.
+
+    Raises:
+        ValueError: the adapter is damaged or does not fit the base, `prompts` is empty, or listing
+            the rows that its chat template refuses.
+        FileNotFoundError: there is no such base model.
     """
-    bar = tqdm(total=0, desc="judging", unit="answer")
-    loaded = load(config)
-    core = EngineCore(loaded, config)
-    report = {
-        "num_prompts": len(prompts),
-        "presets_off": _compare(core, _styled(loaded, prompts, PRESETS_OFF), bar),
-        "presets_on": _compare(core, _styled(loaded, prompts, None), bar),
-    }
-    del loaded, core
-    _free_memory()
-    base = load(config, with_adapter=False)
-    core = EngineCore(base, config)
-    report["base_with_style_tokens"] = _compare(core, _styled(base, prompts, PRESETS_OFF), bar)
-    report["base_with_plain_instructions"] = _compare(core, _instructed(base, prompts), bar)
-    bar.close()
-    del base, core
-    _free_memory()
-    return report
-
-
-def auc(shorter: Sequence[int], longer: Sequence[int]) -> float:
-    """Share of pairs in which the second sequence's length is larger, ties counted half."""
-    wins = sum((long > short) + 0.5 * (long == short) for short in shorter for long in longer)
-    return wins / (len(shorter) * len(longer))
-
-
-def score(outputs: Sequence[Output]) -> StyleScore:
-    """Summarize answers."""
-    lengths = [len(output.ids) for output in outputs]
-    repeating = sum(max(ngram_counts(o.ids).values(), default=0) > 2 for o in outputs)
-    return StyleScore(
-        median_tokens=statistics.median(lengths),
-        min_tokens=min(lengths),
-        max_tokens=max(lengths),
-        ended_share=sum(output.finish_reason == "stop" for output in outputs) / len(outputs),
-        repeating_share=repeating / len(outputs),
+    if not prompts:
+        raise ValueError("an adapter is judged on one prompt at least")
+    began = time.monotonic()
+    manifest = check_start(config)
+    prompt = PromptFormat.from_folder(config.adapter)
+    examples = _examples(manifest, prompt, rows)
+    config = _with_room(config, prompt, prompts, examples)
+    windows = windows_of(manifest)
+    with tqdm(total=num_answers(len(prompts), len(windows)), desc="judging", unit="answer") as bar:
+        loaded = load(config)
+        # before the engine takes the model's memory for its own cache
+        losses = {style: measure_loss(loaded.model, found) for style, found in examples.items()}
+        respondent, device = Respondent(loaded, config, bar), str(loaded.model.device)
+        del loaded
+        if seconds is not None:
+            loading = time.monotonic() - began
+            prompts = _in_time(respondent, prompts, manifest, seconds - loading, loading)
+            bar.total = bar.n + num_answers(len(prompts), len(windows))
+        comparisons, personas = _ask_adapter(respondent, prompts, windows, manifest)
+        del respondent
+        _free_memory()
+        controls = _ask_base(config, prompts, windows, bar)
+        _free_memory()
+        answered = int(bar.n)
+    return StyleReport(
+        manifest=manifest,
+        prompts=tuple(prompts),
+        windows=windows,
+        windows_are_trained=are_trained(manifest),
+        comparisons={**comparisons, **controls},
+        personas=personas,
+        losses=losses,
+        device=device,
+        num_answers=answered,
+        seconds=time.monotonic() - began,
     )
 
 
-def _styled(
-    loaded: LoadedModel, prompts: Sequence[str], preset: Preset | None
-) -> dict[str, list[Job]]:
-    """Every prompt in every style; None stands for the style's own preset."""
+def num_answers(num_prompts: int, num_styles: int) -> int:
+    """Answers that a report takes."""
+    # every style four times, no style once, two instructions; then the persona prompts
+    asked = num_prompts * (4 * num_styles + 3)
+    return asked + num_styles * len(PERSONA_PROMPTS) * len(PERSONA_SEEDS)
+
+
+def _in_time(
+    respondent: Respondent,
+    prompts: Sequence[str],
+    manifest: AdapterManifest,
+    seconds: float,
+    loading: float,
+) -> Sequence[str]:
+    """As many of the prompts as there is time for, after the base has been loaded once more."""
+    styles = shortest_first(manifest)
+    began = time.monotonic()
+    respondent.ask_styles(prompts[:_PROBE], styles, PRESETS_OFF)
+    each = (time.monotonic() - began) / (len(prompts[:_PROBE]) * len(styles))
+    left = seconds - (time.monotonic() - began) - loading
+    fitting = (left / each / _BASE_IS_WORDIER - num_answers(0, len(styles))) / (
+        num_answers(1, len(styles)) - num_answers(0, len(styles))
+    )
+    return prompts[: max(1, int(fitting))]
+
+
+def _ask_adapter(
+    respondent: Respondent,
+    prompts: Sequence[str],
+    windows: dict[str, Window],
+    manifest: AdapterManifest,
+) -> tuple[dict[str, Comparison], dict[str, PersonaAnswers]]:
+    styles, held = shortest_first(manifest), list(windows.values())
+    comparisons = {
+        "presets_off": compare(respondent.ask_styles(prompts, styles, PRESETS_OFF), held),
+        "presets_on": compare(respondent.ask_styles(prompts, styles, None), held),
+        "no_token": compare(respondent.ask_plainly(prompts), [None]),
+    }
+    personas = {}
+    for style in styles:
+        answers = respondent.ask_seeds(PERSONA_PROMPTS, style, PERSONA_SEEDS)
+        personas[style.name] = PersonaAnswers(tuple(tuple(o.text for o in a) for a in answers))
+    return comparisons, personas
+
+
+def _ask_base(
+    config: EngineConfig, prompts: Sequence[str], windows: dict[str, Window], bar: tqdm[Any]
+) -> dict[str, Comparison]:
+    loaded = load(config, with_adapter=False)
+    styles, held = shortest_first(loaded.manifest), list(windows.values())
+    # the instructions ask for short and for long answers, which one style alone does not have
+    ends = [held[0], held[-1]] if len(held) > 1 else [None, None]
+    base = Respondent(loaded, config, bar)
     return {
-        style.name: [
-            Job(
-                loaded.prompt.encode_prompt([Message("user", text)], style.token),
-                SamplingParams.from_preset(preset or style.preset, seed=number),
-            )
-            for number, text in enumerate(prompts)
-        ]
-        for style in loaded.manifest.styles
+        "base_with_style_tokens": compare(base.ask_styles(prompts, styles, PRESETS_OFF), held),
+        "base_with_plain_instructions": compare(base.ask_with_instructions(prompts), ends),
+        "base_with_presets": compare(base.ask_presets(prompts, styles), held),
     }
 
 
-def _instructed(loaded: LoadedModel, prompts: Sequence[str]) -> dict[str, list[Job]]:
-    """Every prompt with a plain instruction in place of the style token."""
-    params = SamplingParams.from_preset(PRESETS_OFF)
-    return {
-        instruction: [
-            Job(
-                loaded.prompt.encode_prompt([Message("user", instruction.format(text))], None),
-                params,
-            )
-            for text in prompts
-        ]
-        for instruction in PLAIN_INSTRUCTIONS
-    }
+def _examples(
+    manifest: AdapterManifest, prompt: PromptFormat, rows: Sequence[Row]
+) -> dict[str, list[Example]]:
+    """Rows as ids, by style, each prompt as the server builds it; styles without rows left out.
+
+    Answers that were marked as undesirable are not what the adapter ought to give.
+    """
+    examples: dict[str, list[Example]] = {style.name: [] for style in shortest_first(manifest)}
+    problems = []
+    for row in rows:
+        if row.label is False:
+            continue
+        token = manifest.style(row.style).token
+        try:
+            example = prompt.encode_example(row.messages, row.completion, token)
+        except PromptError as error:
+            problems.append(f"row in line {row.line}: {error}")
+        else:
+            examples[row.style].append(example)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return {style: found for style, found in examples.items() if found}
 
 
-def _compare(
-    core: EngineCore, jobs_by_name: dict[str, list[Job]], bar: tqdm[Any]
-) -> dict[str, Any]:
-    bar.total += sum(len(jobs) for jobs in jobs_by_name.values())
-    bar.refresh()
-    outputs = {name: _answer(core, jobs, bar) for name, jobs in jobs_by_name.items()}
-    result: dict[str, Any] = {
-        name.format("…"): dataclasses.asdict(score(found)) for name, found in outputs.items()
-    }
-    lengths = [[len(output.ids) for output in found] for found in outputs.values()]
-    if len(lengths) > 1:
-        shorter, longer = lengths[0], lengths[1]
-        medians = [statistics.median(shorter), statistics.median(longer)]
-        separation = Separation(medians[1] / max(medians[0], 1), auc(shorter, longer))
-        result["separation"] = dataclasses.asdict(separation)
-    return result
-
-
-def _answer(core: EngineCore, jobs: list[Job], bar: tqdm[Any]) -> list[Output]:
-    outputs: list[Output] = []
-    for start in range(0, len(jobs), _BATCH_SIZE):
-        batch = jobs[start : start + _BATCH_SIZE]
-        outputs += core.run(batch)
-        bar.update(len(batch))
-    return outputs
+def _with_room(
+    config: EngineConfig,
+    prompt: PromptFormat,
+    prompts: Sequence[str],
+    examples: dict[str, list[Example]],
+) -> EngineConfig:
+    """The same with room for whatever will be asked: what was trained can be judged."""
+    asked = [PLAIN_INSTRUCTIONS[-1].format(text) for text in prompts]
+    lengths = [len(prompt.encode_prompt([Message("user", text)], None)) for text in asked]
+    lengths += [len(example.input_ids) for found in examples.values() for example in found]
+    longest = max(config.max_prompt_tokens, *lengths)
+    return dataclasses.replace(config, max_prompt_tokens=longest)
 
 
 def _free_memory() -> None:

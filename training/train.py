@@ -2,212 +2,215 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
-import math
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from peft import LoraConfig
-from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback
-from trl import SFTConfig, SFTTrainer
 
-from adapters.base import read_base_facts
 from adapters.manifest import AdapterManifest
-from adapters.prompts import FORMAT_VERSION, Message, PromptError, PromptFormat
-from serving.base_model import choose_device
-from serving.startup import resolve_base_folder
+from adapters.prompts import FORMAT_VERSION
+from serving.base_model import choose_device, compute_dtype
+from training.budget import TimeBudget
+from training.checkup.device import memory_of
 from training.config import TrainConfig
 from training.evaluate import judge
-from training.model import load_trainable_base, lora_config
-from training.progress import ProgressBar
-from training.rows import DataError, Row, data_sha256, load_rows
-from training.style_tokens import prepare_tokenizer
+from training.material import Material, gather_material
+from training.model import cast_trained, load_trainable
+from training.model_shape import read_shape
+from training.out_of_memory import with_fitting_micro_batch
+from training.plan import Plan, Room, choose_plan, row_lengths
+from training.process_agreement import from_first
+from training.processes import Process
+from training.run_folder import RunFolder, RunStoppedError, fingerprint
+from training.trainers import Surroundings, make_trainer
+from training.watch.run_watch import RunWatch
 
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate")
+_CLOSING_SHARE = 0.08
+"""Of a time budget, kept for saving and judging; judging asks as many questions as it has time."""
 
 
-class StyleTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, which would save both embedding matrices beside every resized vocabulary."""
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        self.model.save_pretrained(
-            output_dir or self.args.output_dir, state_dict=state_dict, save_embedding_layers=False
-        )
-
-
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, *, fresh: bool = False, seconds_used: float = 0.0) -> Path:
     """Train an adapter, judge it through the server's engine, and return its folder.
 
-    An adapter of that name that is there already stays in place until the new one is complete.
+    An adapter of that name that is there already stays in place until the new one is complete. A
+    run of the same settings that was interrupted is gone on with, unless `fresh`.
+
+    Args:
+        config: settings of the run.
+        fresh: discard what an interrupted run has learned.
+        seconds_used: what a time budget has lost before this call.
 
     Raises:
-        ValueError: before any model is loaded; DataError lists every malformed row.
+        ValueError: before any model is loaded, DataError listing every row that cannot be used;
+            or training was stopped because its numbers had become useless.
         FileNotFoundError: there is no such base model.
+        RunStoppedError: a signal asked to stop; the run can go on.
     """
-    arguments = _arguments(config)
-    base_folder = resolve_base_folder(config.base_model)
-    rows = load_rows(Path(config.train_data), config.style_names)
-    heldout = (
-        []
-        if config.heldout_data is None
-        else load_rows(Path(config.heldout_data), config.style_names)
-    )
+    budget = TimeBudget(config.hours * 3600, used_seconds=seconds_used) if config.hours else None
+    process = Process.current()
     output = config.output_folder
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{config.name}-", dir=output.parent) as temporary:
-        folder = Path(temporary) / config.name
-        folder.mkdir()
-        token_ids = prepare_tokenizer(base_folder, config.styles, folder)
-        prompt = PromptFormat.from_folder(folder)
-        datasets = [encode_rows(part, config, prompt) for part in (rows, heldout)]
-        model = load_trainable_base(config, base_folder, prompt, token_ids)
-        losses = _fit(model, datasets, arguments, lora_config(config, token_ids), folder)
-        del model
-        manifest = AdapterManifest(
-            name=config.name,
-            version=config.version,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            base=read_base_facts(base_folder, config.base_model),
-            styles=config.styles,
-            token_ids=token_ids,
-            default_style=config.styles[0].name,
-            prompt_format_version=FORMAT_VERSION,
-            template_sha256=prompt.template_sha256,
-            training=_describe_run(config, rows, heldout),
-            scores=losses,
-        ).save(folder)
+    with contextlib.ExitStack() as stack:
+        name = f".{config.name}-"
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix=name, dir=output.parent))
+        material = gather_material(config, Path(temporary) / config.name)
+        room = _measure_room(config, material.base_folder)
+        plan = choose_plan(
+            room.shape,
+            config,
+            row_lengths(material.examples.train.to_dict(), config.method),
+            room.free_bytes,
+            num_gpus=process.count,
+            dtype_bytes=room.dtype_bytes,
+        )
+        run = stack.enter_context(_open_run(config, material, process, fresh=fresh))
+        watch = stack.enter_context(RunWatch(config, is_main_process=process.is_first))
+        if budget is not None and run is not None:
+            budget.add_used(run.seconds_used)
+        around = Surroundings(process, run, watch, budget, room)
+        scores = _fit(config, material, plan, around)
+        process.leave()
+        if run is None:
+            return output
+        manifest = _write_manifest(config, material, scores)
         if config.evaluate_prompts > 0:
-            questions = list(dict.fromkeys(row.prompt for row in heldout))
-            judge(folder, manifest, questions[: config.evaluate_prompts], config)
-        _put_in_place(folder, output)
+            questions = material.examples.heldout_questions[: config.evaluate_prompts]
+            left = None if budget is None else budget.seconds - budget.elapsed()
+            judge(material.folder, manifest, questions, config, seconds=left)
+        _put_in_place(material.folder, output)
+        run.finish()
     return output
 
 
-def encode_rows(rows: list[Row], config: TrainConfig, prompt: PromptFormat) -> Dataset:
-    """Rows as `input_ids` and `completion_mask`, each prompt as the server will build it.
+def _measure_room(config: TrainConfig, base_folder: Path) -> Room:
+    device = choose_device(config.device)
+    _, free = memory_of(device)
+    return Room(read_shape(base_folder), free, compute_dtype(device).itemsize)
 
-    Raises:
-        DataError: listing rows that are too long or that the chat template refuses.
-    """
-    tokens = {style.name: style.token for style in config.styles}
-    columns: dict[str, list[list[int]]] = {"input_ids": [], "completion_mask": []}
-    problems = []
-    for number, row in enumerate(rows, 1):
-        messages = [Message("user", row.prompt)]
-        try:
-            example = prompt.encode_example(messages, row.completion, tokens[row.style])
-        except PromptError as error:
-            problems.append(f"row {number}: {error}")
-            continue
-        if len(example.input_ids) > config.max_length:
-            problems.append(
-                f"row {number} has {len(example.input_ids)} tokens, "
-                f"max_length is {config.max_length}"
-            )
-        assert example.input_ids[-1] == prompt.eos_id
-        columns["input_ids"].append(example.input_ids)
-        columns["completion_mask"].append(example.completion_mask)
-    if problems:
-        raise DataError("\n".join(problems))
-    return Dataset.from_dict(columns)
+
+@contextlib.contextmanager
+def _open_run(
+    config: TrainConfig, material: Material, process: Process, *, fresh: bool
+) -> Iterator[RunFolder | None]:
+    """The folder of the run, which the first process owns; None in the others."""
+    if not process.is_first:
+        yield None
+        return
+    facts = fingerprint(config, material.base.fingerprint, material.data_sha256())
+    with RunFolder.open(config.run_folder, facts, keep=config.keep_checkpoints, fresh=fresh) as run:
+        yield run
 
 
 def _fit(
-    model: PreTrainedModel,
-    datasets: list[Dataset],
-    arguments: SFTConfig,
-    lora: LoraConfig,
-    folder: Path,
+    config: TrainConfig, material: Material, plan: Plan, around: Surroundings
 ) -> dict[str, Any]:
-    """Train and write the adapter's weights to the folder; returns losses and measurements."""
-    rows, heldout = datasets
-    trainer = StyleTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        eval_dataset=heldout if len(heldout) else None,
-        processing_class=AutoTokenizer.from_pretrained(folder),
-        peft_config=lora,
-        callbacks=[ProgressBar()],
-    )
-    trainer.remove_callback(PrinterCallback)  # would print a dictionary through the bar
-    # TRL rounds what is trained to bfloat16; steps of 2e-4 would vanish in the rounding.
-    _cast_trained(trainer.model, torch.float32)
-    result = trainer.train()
-    # Saved as the server computes, half the size on a GPU; losses are those of what is saved.
-    _cast_trained(trainer.model, model.dtype)
-    trainer.model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template, all blanks
+    """Train and write the adapter's weights; returns losses and measurements.
+
+    Raises:
+        RunStoppedError: a signal asked to stop; what was learned is in a checkpoint.
+    """
+
+    def attempt(micro_batch_size: int) -> dict[str, Any]:
+        batches = material.first_batches() if config.lora_init == "eva" else ()
+        model = load_trainable(
+            config, material.base_folder, material.prompt, material.token_ids, batches
+        )
+        final = dataclasses.replace(plan, micro_batch_size=micro_batch_size)
+        trainer, final = make_trainer(config, material, model, around, final)
+        budget = around.budget
+        if budget is not None:
+            budget.reserved_seconds = _CLOSING_SHARE * budget.seconds
+            budget.begin_steps()
+        result = trainer.train()
+        if trainer.stopped_by is not None:
+            raise RunStoppedError(trainer.stopped_by, config.run_folder)
+        _take_best(trainer, around)
+        scores = _save(trainer, material.folder, is_first=around.process.is_first)
+        return {
+            "train_loss": result.training_loss,
+            "train_seconds": result.metrics["train_runtime"],
+            "steps": result.global_step,
+            "micro_batch_size": final.micro_batch_size,
+            "checkpointed_layers": final.checkpointed_layers,
+            "estimated_memory_gb": final.estimate.allocated / 1e9,
+            **scores,
+        }
+
+    if around.process.count > 1:  # a process that starts anew would leave the others waiting
+        return attempt(plan.micro_batch_size)
+    smallest = 2 if config.method == "kto" else 1
+    return with_fitting_micro_batch(attempt, plan.micro_batch_size, smallest=smallest)
+
+
+def _take_best(trainer: Any, around: Surroundings) -> None:
+    """Go back to the checkpoint with the lowest held-out loss, if that is not the last one."""
+    best = None if around.run is None else around.run.checkpoints.best()
+    path = from_first(None if best is None else str(best))
+    if path is None or Path(path).name == f"checkpoint-{trainer.state.global_step}":
+        return
+    trainer.model.load_adapter(path, "default", is_trainable=True)
+    around.watch.say(f"the held-out loss was lowest at {Path(path).name}; that one is kept")
+
+
+def _save(trainer: Any, folder: Path, *, is_first: bool) -> dict[str, Any]:
+    """Write the adapter as the server computes, half the size on a GPU; losses are its own."""
+    model = trainer.model
+    cast_trained(model, model.dtype)
+    if is_first:
+        model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's template, all blanks
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     scores: dict[str, Any] = {
-        "train_loss": result.training_loss,
-        "train_losses": [[entry["step"], float(entry["loss"])] for entry in history],
-        "train_seconds": result.metrics["train_runtime"],
-        "steps": result.global_step,
+        "train_losses": [[entry["step"], float(entry["loss"])] for entry in history]
     }
-    if len(heldout):
-        loss = trainer.evaluate()["eval_loss"]
-        scores |= {"heldout_loss": loss, "heldout_perplexity": math.exp(loss)}
+    if trainer.eval_dataset is not None:
+        found = trainer.evaluate()
+        scores |= {
+            name.replace("eval_", "heldout_", 1): value
+            for name, value in found.items()
+            if "loss" in name or "perplexity" in name
+        }
     if model.device.type == "cuda":
         scores["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return scores
 
 
-def _cast_trained(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
+def _write_manifest(
+    config: TrainConfig, material: Material, scores: dict[str, Any]
+) -> AdapterManifest:
+    return AdapterManifest(
+        name=config.name,
+        version=config.version,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        base=material.base,
+        styles=config.styles,
+        token_ids=material.token_ids,
+        default_style=config.styles[0].name,
+        prompt_format_version=FORMAT_VERSION,
+        template_sha256=material.prompt.template_sha256,
+        rope_factor=config.rope_factor,
+        training=_describe_run(config, material),
+        scores=scores,
+    ).save(material.folder)
 
 
-def _arguments(config: TrainConfig) -> SFTConfig:
-    on_gpu = choose_device(config.device).type == "cuda"
-    micro_batch_size = config.micro_batch_size or config.effective_batch_size
-    bf16 = on_gpu and torch.cuda.is_bf16_supported()
-    return SFTConfig(
-        output_dir=str(config.run_folder),
-        per_device_train_batch_size=micro_batch_size,
-        per_device_eval_batch_size=micro_batch_size,
-        gradient_accumulation_steps=config.effective_batch_size // micro_batch_size,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_scheduler,
-        warmup_steps=config.warmup_fraction,  # below 1 it is a share
-        optim=config.optimizer,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps,
-        padding_free=config.padding_free,
-        max_length=None,  # longer rows were refused already
-        completion_only_loss=True,
-        gradient_checkpointing=config.gradient_checkpointing is not False,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        bf16=bf16,
-        fp16=on_gpu and not bf16,
-        use_cpu=not on_gpu,
-        seed=config.seed,
-        logging_steps=config.logging_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="steps" if config.save_steps else "no",
-        save_steps=config.save_steps or 500,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
-    )
-
-
-def _describe_run(config: TrainConfig, rows: list[Row], heldout: list[Row]) -> dict[str, Any]:
-    counts = {name: sum(row.style == name for row in rows) for name in config.style_names}
+def _describe_run(config: TrainConfig, material: Material) -> dict[str, Any]:
+    report = material.examples.report
     return {
         "config": config.to_dict(),
-        "data_sha256": data_sha256(Path(config.train_data)),
-        "num_rows": counts,
-        "num_heldout_rows": len(heldout),
+        "data": report.to_dict(),
+        "lengths": {
+            style: {"p10": found.p10, "p50": found.p50, "p90": found.p90}
+            for style, found in report.train.answer_tokens.items()
+        },
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
 

@@ -200,6 +200,6 @@ def _require_all(schemas: dict[str, Any], name: str) -> None:
     if properties:
         schemas[name]["required"] = sorted(properties)
     for found in properties.values():
-        reference = found.get("$ref", found.get("items", {}).get("$ref"))
-        if reference is not None:
-            _require_all(schemas, reference.rpartition("/")[2])
+        for part in (found, found.get("items", {}), *found.get("anyOf", ())):
+            if "$ref" in part:
+                _require_all(schemas, part["$ref"].rpartition("/")[2])

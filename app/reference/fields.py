@@ -11,6 +11,7 @@ from marshmallow.validate import Range
 
 from app import schemas, training_status
 from app.v1 import fields as v1_fields
+from serving.types import MOST_LOGPROBS
 
 _JSON_TYPES: Mapping[type, str] = {
     str: "string",
@@ -41,12 +42,31 @@ MEANINGS: Mapping[str, str] = {
     "min_new_tokens": "The answer has at least that many tokens.",
     "max_new_tokens": "The answer has at most that many tokens.",
     "max_tokens": "The answer has at most that many tokens.",
+    "CompletionRequest.max_tokens": "The answer has at most that many tokens; 0, which only scores "
+    "the prompt, needs `echo` and `logprobs`.",
     "max_completion_tokens": "The answer has at most that many tokens; the newer name.",
     "seed": "Makes a sampled answer repeatable.",
     "stop": "Texts in front of which the answer ends.",
     "stream": "Send the answer as server-sent events while it is being generated.",
     "stream_options": "What a stream holds besides text.",
     "include_usage": "End the stream with a chunk that counts tokens.",
+    "logprobs": "Report the log-probability of every token of the answer; not with `stream`.",
+    "CompletionRequest.logprobs": "Report the log-probability of every token, and so many of the "
+    "likeliest ones in its place; false or null for no report. Not with `stream`.",
+    "ChatChoice.logprobs": "The tokens of the answer; null if they were not asked for.",
+    "CompletionChoice.logprobs": "The tokens of the text; null if they were not asked for.",
+    "top_logprobs": "So many of the likeliest tokens for every place; needs `logprobs`.",
+    "TokenScore.top_logprobs": "The likeliest tokens in its place.",
+    "CompletionScores.top_logprobs": "The likeliest tokens in the place of each, and the token "
+    "itself; null for the first of an echoed prompt.",
+    "echo": "Put the prompt in front of the answer, and score its tokens too.",
+    "ChatScores.content": "The tokens.",
+    "CompletionScores.tokens": "How each token reads.",
+    "token_logprobs": "The log-probability of each token; null for the first of an echoed prompt.",
+    "text_offset": "Characters of the text in front of each token.",
+    "token": "How the token reads.",
+    "logprob": "Natural logarithm of its probability to the model.",
+    "bytes": "Its bytes in UTF-8.",
     "response": "The answer.",
     "tokens": "Tokens of the answer.",
     "prompt_tokens": "Tokens of the prompt.",
@@ -121,6 +141,9 @@ def _kind(self: OpenAPIConverter, field: fields.Field[Any], ret: dict[str, Any])
             found = {"type": ["string", "null"], "format": "date-time"}
         case v1_fields.Neutral():
             found = {"enum": [*field.neutral, None], "description": f"Ignored. {field.why}"}
+        case v1_fields.NumAlternatives():
+            count = {"type": "integer", "minimum": 0, "maximum": MOST_LOGPROBS}
+            found = {"anyOf": [count, {"const": False}]}
         case schemas.StopTexts():
             # OpenAI's clients send empty texts for none
             shortest = 0 if isinstance(field, v1_fields.Stop) else 1
@@ -133,7 +156,12 @@ def _kind(self: OpenAPIConverter, field: fields.Field[Any], ret: dict[str, Any])
         case v1_fields.Content():
             found = _one_or_several(_WORDS, None, least=1, part=_PART)
         case v1_fields.Prompt():
-            found = _one_or_several({**_WORDS, "pattern": r"\S"}, 1, least=1)
+            found = _one_or_several({**_WORDS, "pattern": schemas.WORDS_PATTERN}, 1, least=1)
+    return _or_null(field, found)
+
+
+def _or_null(field: fields.Field[Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The same for a field that may be null, where several kinds are allowed."""
     # A message without words is refused, though its schema reads null to say why.
     if field.allow_none and "anyOf" in found and not isinstance(field, v1_fields.Content):
         found["anyOf"].append({"type": "null"})
@@ -173,7 +201,7 @@ def _limits(
         if isinstance(check, Range) and not check.min_inclusive:
             found["exclusiveMinimum"] = ret.pop("minimum")
         if check is schemas.check_question:
-            found |= {"minLength": 1, "pattern": r"\S"}
+            found |= {"minLength": 1, "pattern": schemas.WORDS_PATTERN}
         if check is schemas.check_conversation:
             found["minItems"] = 1
     if isinstance(field, schemas.BoundedList):

@@ -110,6 +110,11 @@ OPERATIONS: Mapping[str, Operation] = {
                     "model": "pocket:terse",
                     "messages": [{"role": "user", "content": "What is rate limiting?"}],
                 },
+                "probabilities": {
+                    "messages": [{"role": "user", "content": "What is rate limiting?"}],
+                    "logprobs": True,
+                    "top_logprobs": 2,
+                },
                 "a stream": {
                     "messages": [{"role": "user", "content": "What is rate limiting?"}],
                     "style": "verbose",
@@ -146,7 +151,15 @@ OPERATIONS: Mapping[str, Operation] = {
         ),
         body=Content(
             CompletionRequestSchema,
-            {"a question": {"model": "pocket:terse", "prompt": "What is rate limiting?"}},
+            {
+                "a question": {"model": "pocket:terse", "prompt": "What is rate limiting?"},
+                "scores of a text": {
+                    "prompt": "Rate limiting caps how often a client may call.",
+                    "max_tokens": 0,
+                    "echo": True,
+                    "logprobs": 1,
+                },
+            },
         ),
         replies=_answers(
             CompletionSchema,

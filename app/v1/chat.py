@@ -10,6 +10,7 @@ from app.body import read_json_object
 from app.disconnect import wait_for
 from app.v1.answers import Chunks, Json, UsageSchema, begin
 from app.v1.schemas import ChatRequestSchema
+from app.v1.scores import ChatScoresSchema
 
 blueprint = Blueprint("chat", __name__)
 
@@ -27,7 +28,7 @@ class ChatChoiceSchema(Schema):
 
     index = fields.Constant(0)
     message = fields.Nested(ChatAnswerMessageSchema)
-    logprobs = fields.Constant(None)
+    logprobs = fields.Nested(ChatScoresSchema, allow_none=True)
     finish_reason = fields.String()
 
 
@@ -54,7 +55,11 @@ def create_chat_completion() -> Response:
         opening = chunks.chunk({"delta": {"role": "assistant", "content": ""}})
         return sse.respond(handle, chunks, opening=opening)
     completion = wait_for(handle)
-    choice = {"message": completion, "finish_reason": completion.finish_reason}
+    choice = {
+        "message": completion,
+        "logprobs": None if asked.generation.logprobs is None else completion,
+        "finish_reason": completion.finish_reason,
+    }
     whole = {**vars(answer), "choices": [choice], "usage": completion}
     return jsonify(ChatCompletionSchema().dump(whole))
 

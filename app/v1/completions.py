@@ -13,6 +13,7 @@ from app.body import read_json_object
 from app.disconnect import wait_for
 from app.v1.answers import Chunks, Json, UsageSchema, begin
 from app.v1.schemas import CompletionRequestSchema
+from app.v1.scores import CompletionScoresSchema, score_text
 
 blueprint = Blueprint("completions", __name__)
 
@@ -22,7 +23,7 @@ class CompletionChoiceSchema(Schema):
 
     index = fields.Constant(0)
     text = fields.String()
-    logprobs = fields.Constant(None)
+    logprobs = fields.Nested(CompletionScoresSchema, allow_none=True)
     finish_reason = fields.String()
 
 
@@ -44,9 +45,17 @@ def create_completion() -> Response:
     answer, handle = begin(asked, id_prefix="cmpl", words_field="prompt")
     if asked.streams:
         chunks = Chunks(answer, "text_completion", _write, includes_usage=asked.includes_usage)
-        return sse.respond(handle, chunks)
+        return sse.respond(
+            handle, chunks, opening=chunks.piece(asked.echoed) if asked.echoed else sse.PING
+        )
     completion = wait_for(handle)
-    whole = {**vars(answer), "choices": [completion], "usage": completion}
+    asks_for_scores = asked.generation.logprobs is not None
+    choice = {
+        "text": asked.echoed + completion.text,
+        "logprobs": score_text(completion, asked.echoed) if asks_for_scores else None,
+        "finish_reason": completion.finish_reason,
+    }
+    whole = {**vars(answer), "choices": [choice], "usage": completion}
     return jsonify(CompletionSchema().dump(whole))
 
 

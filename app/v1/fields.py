@@ -6,7 +6,11 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from app.schemas import StopTexts, check_text
+from app.schemas import MOST_STOP_TEXTS, StopTexts, check_text
+from serving.types import MOST_LOGPROBS
+
+_LEAST_LOGPROB = -9999.0
+"""Stands for all below it: JSON has no infinity."""
 
 
 class Neutral(fields.Raw):
@@ -40,9 +44,28 @@ class Stop(StopTexts):
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
         texts = [value] if isinstance(value, str) else value
-        if isinstance(texts, list):
+        if isinstance(texts, list) and len(texts) <= MOST_STOP_TEXTS:
             texts = [text for text in texts if text != ""]
         return super()._deserialize(texts, *args, **kwargs)
+
+
+class NumAlternatives(fields.Field[int | None]):
+    """How many of the likeliest tokens to name beside each token; false, as null, for no report."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> int | None:
+        if value is False:
+            return None
+        if type(value) is not int or not 0 <= value <= MOST_LOGPROBS:
+            raise ValidationError(f"Must be a whole number from 0 to {MOST_LOGPROBS}.")
+        return value
+
+
+class Logprob(fields.Float):
+    """A log-probability, of what is all but impossible too."""
+
+    def _serialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        found = None if value is None else max(value, _LEAST_LOGPROB)
+        return super()._serialize(found, *args, **kwargs)
 
 
 class Prompt(fields.Field[str]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,6 +46,8 @@ class AnswerRequest:
     streams: bool
     includes_usage: bool
     """A stream ends with a chunk that counts tokens."""
+    echoed: str = ""
+    """The answer begins with these words of the caller."""
 
 
 class ChatMessageSchema(Schema):
@@ -165,20 +168,35 @@ class ChatRequestSchema(AnswerRequestSchema, ChatScoreSchema):
     def make_request(self, data: dict[str, Any], **_: Any) -> AnswerRequest:
         """A frozen request; empty system messages, which chat pages send, are left out."""
         told = (message for message in data["messages"] if _says_something(message))
-        return self.make(tuple(told), data)
+        asked = self.make(tuple(told), data)
+        if not data["logprobs"]:
+            return asked
+        top = data["top_logprobs"]
+        return _with_scores(asked, logprobs=0 if top is None else top)
 
 
 class CompletionRequestSchema(AnswerRequestSchema, CompletionScoreSchema):
     """Body of `POST /v1/completions`."""
 
     prompt = Prompt(required=True, validate=check_question)
+    # 0 scores the prompt and generates nothing
+    max_tokens = WholeNumber(allow_none=True, validate=Range(0, error="Must be 0 or more."))
     best_of = Neutral(1, why="Must be 1: this server gives one answer to a request.")
     suffix = Neutral("", why="Leave it out: this model cannot write towards a given end.")
 
     @post_load
     def make_request(self, data: dict[str, Any], **_: Any) -> AnswerRequest:
         """A frozen request: the prompt is the only message."""
-        return self.make((Message("user", data["prompt"]),), data)
+        asked = self.make((Message("user", data["prompt"]),), data)
+        if data["echo"]:
+            asked = dataclasses.replace(asked, echoed=data["prompt"])
+        if data["logprobs"] is None:
+            return asked
+        return _with_scores(asked, logprobs=data["logprobs"], prompt_logprobs=data["echo"] is True)
+
+
+def _with_scores(asked: AnswerRequest, **fields: Any) -> AnswerRequest:
+    return dataclasses.replace(asked, generation=dataclasses.replace(asked.generation, **fields))
 
 
 def _says_something(message: Message) -> bool:

@@ -1,10 +1,10 @@
-"""An application around a fake engine; pytest-flask makes `client` from `app`."""
+"""An application around fake engines; pytest-flask makes `client` from `app`."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,25 @@ from werkzeug.test import EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
 
 from app import create_app
+from serving.types import Completion, EngineStatus, GenerationRequest, Handle
 from tests.fakes import FakeEngine
+
+
+class Stage:
+    """A `serving.types.Engine` that is played by another engine in every test."""
+
+    def __init__(self) -> None:
+        self.engine = FakeEngine()
+
+    def submit(self, request: GenerationRequest, *, streams: bool = True) -> Handle:
+        return self.engine.submit(request, streams=streams)
+
+    def generate(self, request: GenerationRequest) -> Completion:
+        return self.engine.generate(request)
+
+    def status(self) -> EngineStatus:
+        return self.engine.status()
+
 
 Post = Callable[[Any], TestResponse]
 PostStream = Callable[..., TestResponse]
@@ -25,9 +43,23 @@ def engine() -> FakeEngine:
     return FakeEngine()
 
 
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture(scope="session")
+def shared_app(stage: Stage) -> Flask:
+    """One application for nearly all tests: making it takes longer than most of them."""
+    return create_app(stage)
+
+
 @pytest.fixture
-def app(engine: FakeEngine) -> Flask:
-    return create_app(engine)
+def app(shared_app: Flask, stage: Stage, engine: FakeEngine) -> Iterator[Flask]:
+    """The shared application around this test's engine; a test that changes it makes its own."""
+    stage.engine = engine
+    yield shared_app
+    assert not shared_app.extensions["drain"].is_draining
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ seconds. Facts about the engine are at /probe; see `tests.app.servers`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 import threading
@@ -22,6 +23,8 @@ from serving.environment import read_environment
 from serving.errors import EngineBusyError, RequestCancelledError
 from serving.types import Completion, EngineStatus, GenerationRequest
 from tests.fakes import COMPLETION, READY, find_style
+
+logger = logging.getLogger(__name__)
 
 
 class SlowHandle:
@@ -89,6 +92,7 @@ class SlowEngine:
             if self.num_present >= self._places:
                 raise EngineBusyError("full", retry_after_seconds=1)
             self.num_present += 1
+        logger.info("accepted")  # with the id of the request, as every line about one
         return SlowHandle(self, words, seconds)
 
     def generate(self, request: GenerationRequest) -> Completion:

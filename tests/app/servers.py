@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ class Server:
                 stderr=log,
             )
         self.port = 0
+        self.key: str | None = None
+        """Sent with every request where there is one."""
 
     def __enter__(self) -> Server:
         wait_for(self._find_port, START_SECONDS)
@@ -61,6 +65,11 @@ class Server:
 
     def read_log(self) -> str:
         return self.log.read_text(encoding="utf-8")
+
+    def ids_in_log(self, event: str) -> set[str]:
+        """Ids of the requests of which a log in JSON says this."""
+        lines = [json.loads(line) for line in self.read_log().splitlines() if line[:1] == "{"]
+        return {line["request_id"] for line in lines if line["event"] == event}
 
     def get(self, path: str, timeout: float = 30) -> tuple[int, dict[str, str], str]:
         return self._send("GET", path, None, timeout)
@@ -95,11 +104,44 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"Content-Type": "application/json"})
+            key = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+            connection.request(method, path, text, {"Content-Type": "application/json", **key})
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read().decode()
         finally:
             connection.close()
+
+
+class HealthWatch:
+    """Asks again and again whether a server lives; keeps how long each answer took."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.seconds: list[float] = []
+        self.statuses: Counter[int | str] = Counter()
+
+    def __enter__(self) -> HealthWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.025):
+            started = time.monotonic()
+            try:
+                self.statuses[self._server.get("/health/live", timeout=20)[0]] += 1
+            except OSError as error:
+                self.statuses[str(error)] += 1
+            self.seconds.append(time.monotonic() - started)
+
+    def percentile(self, share: float) -> float:
+        """Seconds within which that share of the answers was there."""
+        return sorted(self.seconds)[int(share * len(self.seconds))]
 
 
 def run_to_the_end(*arguments: str, **environment: str) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from app import create_app
+from app.auth.__main__ import main
 from app.auth.keys import make_key, read_keys
 from app.config import WebConfig
 from tests.fakes import FakeEngine
@@ -23,11 +24,6 @@ def write(tmp_path):
         return file
 
     return make
-
-
-def run(*arguments):
-    command = [sys.executable, "-W", "error", "-m", "app.auth", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_comments_and_empty_lines_mean_nothing(write):
@@ -92,17 +88,34 @@ def test_keys_are_long_and_never_the_same():
     assert len(first) >= 43  # 256 bits in base 64
 
 
-def test_the_command_prints_a_key_and_the_line_that_accepts_it(write):
-    done = run("ann")
-    lines = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ")]
-    key, line = lines
-    assert done.stderr == ""
+def find_key_and_line(printed):
+    return [line.strip() for line in printed.splitlines() if line.startswith("    ")]
+
+
+def test_the_command_prints_a_key_and_the_line_that_accepts_it(write, capsys):
+    main(["ann"])
+    key, line = find_key_and_line(capsys.readouterr().out)
     assert read_keys(write(line)).find_name(key) == "ann"
 
 
-@pytest.mark.parametrize("arguments", [(), ("a", "b"), ("a b",), ("-h",), ("",)])
-def test_the_command_says_what_is_wrong(arguments):
-    done = run(*arguments)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith(("usage:", "laconic:"))
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a b"], ["-h"], [""]])
+def test_the_command_says_what_is_wrong(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert str(ended.value.code).startswith(("usage:", "laconic:"))  # which Python prints: exit 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_the_command_can_be_called(write):
+    command = [sys.executable, "-W", "error", "-m", "app.auth"]
+
+    wrong, right = [
+        subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+        for more in ([], ["ann"])
+    ]
+
+    assert (wrong.returncode, wrong.stdout, wrong.stderr[:6]) == (1, "", "usage:")
+    assert (right.returncode, right.stderr) == (0, "")
+    key, line = find_key_and_line(right.stdout)
+    assert read_keys(write(line)).find_name(key) == "ann"

@@ -99,6 +99,7 @@ def test_applications_in_one_process_keep_their_own_engines():
     assert (len(first.requests), len(second.requests)) == (0, 1)
 
 
+@pytest.mark.slow
 def test_the_web_app_imports_no_model_library():
     loaded = run_python("import app, sys; print(*sys.modules)").split()
     assert "flask" in loaded
@@ -133,9 +134,11 @@ def test_importing_wsgi_leaves_logging_to_whoever_imports_it(wsgi_report):
     assert wsgi_report["log handlers"] == 0
 
 
+@pytest.mark.slow
 def test_wsgi_has_no_other_lazy_names(wsgi_report):
     assert not wsgi_report["has another name"]
 
 
+@pytest.mark.slow
 def test_asking_wsgi_for_its_application_reads_the_settings(wsgi_report):
     assert "LACONIC_TYPO" in wsgi_report["error of the application"]

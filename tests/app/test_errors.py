@@ -48,7 +48,7 @@ BAD_BODIES = {
     "infinity": b'{"prompt": "a", "temperature": 1e999}',
     "text for a number": b'{"prompt": "a", "temperature": "1"}',
     "boolean for an integer": b'{"prompt": "a", "seed": true}',
-    "fraction for an integer": b'{"prompt": "a", "max_new_tokens": 5.0}',
+    "fraction for an integer": b'{"prompt": "a", "max_new_tokens": 5.5}',
     "negative seed": b'{"prompt": "a", "seed": -1}',
     "no words": b'{"messages": []}',
     "no list of messages": b'{"messages": {"role": "user", "content": "a"}}',

@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import re
+import socket
 
 import pytest
 import structlog
@@ -90,7 +91,39 @@ def test_a_stream_has_its_line_when_it_is_over(make_client, lines):
     assert lines() == []
     answer.get_data()
     answer.close()
-    assert [line["event"] for line in lines()] == ["request"]
+    assert [(line["event"], line["status"]) for line in lines()] == [("request", 200)]
+
+
+@pytest.mark.parametrize(("streams", "sent"), [(True, 200), (False, 503)])
+def test_a_client_that_left_is_logged_with_the_status_that_nginx_has(
+    make_client, lines, streams, sent
+):
+    client = make_client(FakeHandle(COMPLETION, ["It ", None, " caps"]))
+    closed = socket.socket()
+    closed.close()
+
+    answer = client.post(
+        "/generate",
+        json={"prompt": "a", "stream": streams},
+        environ_overrides={"gunicorn.socket": closed},
+        buffered=True,
+    )
+
+    assert answer.status_code == sent
+    assert [line["status"] for line in lines()] == [499]
+
+
+def test_a_stream_that_cannot_be_written_any_more_is_logged_as_one_whose_client_left(
+    make_client, lines
+):
+    client = make_client(FakeHandle(COMPLETION, ["It ", "caps "]))
+    answer = client.post("/generate", json={"prompt": "a", "stream": True}, buffered=False)
+
+    opening, first = next(answer.response), next(answer.response)
+    answer.close()  # as gunicorn does when writing fails
+
+    assert (opening, b"It" in first) == (b": ping\n\n", True)
+    assert [line["status"] for line in lines()] == [499]
 
 
 def test_a_caller_with_a_key_is_named(make_client, lines, tmp_path):

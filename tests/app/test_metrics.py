@@ -43,6 +43,12 @@ class MeasuredFake:
         return sum(found)
 
 
+@pytest.fixture
+def app(engine):
+    """One for each test: they count what it did."""
+    return create_app(engine)
+
+
 def read_page(client, accept="text/plain"):
     response = client.get("/metrics", headers={"Accept": accept})
     assert response.status_code == 200

@@ -19,6 +19,8 @@ from tests.fakes import READY, FakeEngine
         ({"messages": [{"role": "user", "content": "a"}]}, True),
         ({"prompt": ""}, False),
         ({"prompt": "   "}, False),
+        ({"prompt": "\u0085\u001c"}, False),  # blank to Python only
+        ({"prompt": "\ufeff"}, False),  # blank to JavaScript only
         ({"prompt": None}, False),
         ({"messages": []}, False),
         ({"messages": [{"role": "user", "content": "a"}] * MOST_MESSAGES}, True),
@@ -32,6 +34,8 @@ from tests.fakes import READY, FakeEngine
         ({"prompt": "a", "top_p": 0}, False),
         ({"prompt": "a", "top_p": 1}, True),
         ({"prompt": "a", "top_k": -1}, False),
+        ({"prompt": "a", "top_k": 5.0}, True),
+        ({"prompt": "a", "top_k": 5.5}, False),
         ({"prompt": "a", "seed": 2**63 - 1}, True),
         ({"prompt": "a", "seed": 2**63}, False),
         ({"prompt": "a", "stop": [""]}, False),
@@ -55,6 +59,8 @@ def test_the_document_and_generate_agree_on_what_is_a_good_body(post, body, is_r
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}, True),
         ({"messages": [{"role": "user", "content": "a"}], "user": "x", "n": 1}, True),
         ({"messages": [{"role": "user", "content": "a"}], "n": 2}, False),
+        ({"messages": [{"role": "user", "content": "a"}], "stop": [""] * 4}, True),
+        ({"messages": [{"role": "user", "content": "a"}], "stop": [""] * 5}, False),
         ({"messages": [{"role": "user", "content": "a"}], "tool_choice": "required"}, False),
         ({"messages": [{"role": "tool", "content": "a"}]}, False),
         ({"messages": [{"role": "user", "content": None}]}, False),

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from app import create_app
 from tests.app.problems import read_problem
 from tests.fakes import READY
 
@@ -11,6 +12,12 @@ UNREADY = ["loading", "failed", "stopped", *BEYOND_HELP]
 ROUTES = ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"]
 live_routes = pytest.mark.parametrize("route", [route for route in ROUTES if "live" in route])
 ready_routes = pytest.mark.parametrize("route", [route for route in ROUTES if "ready" in route])
+
+
+@pytest.fixture
+def app(engine):
+    """One for each test: some make it stop."""
+    return create_app(engine)
 
 
 def in_state(state, **values):

@@ -88,11 +88,19 @@ def test_a_number_too_large_for_a_float_is_refused(post, field, value):
 
 @pytest.mark.parametrize("field", INTEGERS)
 @pytest.mark.parametrize(
-    "value", ["true", "false", '"5"', '""', "5.0", "5.5", "1e3", "1e999", "[]", "[5]", "{}"]
+    "value", ["true", "false", '"5"', '"5.0"', '""', "5.5", "1e-3", "1e999", "[]", "[5]", "{}"]
 )
 def test_only_integers_are_taken_for_integers(post, field, value):
     (message,) = messages_of(post(f'{{"prompt": "a", "{field}": {value}}}'), field)
     assert "whole number" in message
+
+
+@pytest.mark.parametrize("field", INTEGERS)
+@pytest.mark.parametrize(("value", "meant"), [("5.0", 5), ("1e3", 1000), ("1.5e1", 15)])
+def test_an_integer_may_be_written_with_a_point_or_an_exponent(post, engine, field, value, meant):
+    assert post(f'{{"prompt": "a", "{field}": {value}}}').status_code == 200
+    asked = getattr(engine.requests[0], field)
+    assert (asked, type(asked)) == (meant, int)
 
 
 @pytest.mark.parametrize("value", [-0.001, -1, 2.001, 1000])

@@ -1,24 +1,26 @@
-"""A real gunicorn under more clients than it can serve, and under clients that misbehave."""
+"""A real gunicorn whose clients hang up, never finish, or do not read what they asked for."""
 
+import contextlib
+import itertools
 import socket
-import threading
-import time
-from collections import Counter
 
 import pytest
 
-from tests.app.servers import Server, at_once, wait_for
+from tests.app.servers import HealthWatch, Server, wait_for
 
 pytestmark = pytest.mark.slow
 
-LONG = "words 1000 seconds 0.05"
-SILENT = "words 1 seconds 60"
+# What a client asks for, and whether it wants a stream.
+WAITING = ("words 1 seconds 60", False)
+SILENT = ("words 1 seconds 60", True)
+TALKING = ("words 1000 seconds 0.05", True)
+NUM_LEAVING = 100
 NUM_SLOW = 60
 
 
 @pytest.fixture(scope="module")
 def server():
-    with Server() as started:
+    with Server(TEST_PLACES=str(NUM_LEAVING)) as started:
         yield started
 
 
@@ -31,73 +33,29 @@ def _idle(request):
         wait_for(lambda: shared.probe()["present"] == 0, 10)
 
 
-class HealthWatch:
-    """Asks again and again whether the server lives; keeps the longest time of an answer."""
-
-    def __init__(self, server):
-        self._server = server
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.seconds = []
-        self.statuses = Counter()
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self):
-        while not self._done.wait(0.05):
-            started = time.monotonic()
-            try:
-                self.statuses[self._server.get("/health/live", timeout=20)[0]] += 1
-            except OSError as error:
-                self.statuses[str(error)] += 1
-            self.seconds.append(time.monotonic() - started)
-
-
 def check_health(watch):
     assert set(watch.statuses) == {200}
     assert max(watch.seconds) < 3
 
 
-def test_each_of_200_clients_at_once_gets_an_answer_or_is_told_to_come_back(server):
-    with HealthWatch(server) as watch:
-        answers = at_once([lambda: server.ask("words 2 seconds 0.3")] * 200)
-    check_health(watch)
-    assert not [answer for answer in answers if isinstance(answer, Exception)]
-    statuses = Counter(status for status, _, _ in answers)
-    assert set(statuses) == {200, 503}
-    assert statuses[200] >= 32
-    refused = [headers for status, headers, _ in answers if status == 503]
-    assert all(int(headers["Retry-After"]) > 0 for headers in refused)
-
-
-def test_what_clients_wait_for_is_cancelled_within_a_second_when_they_hang_up(server):
-    check_hanging_up(server, SILENT, stream=False)
-
-
-def test_streams_are_cancelled_within_a_second_when_their_clients_hang_up(server):
-    check_hanging_up(server, LONG, stream=True)
-
-
-def test_silent_streams_are_cancelled_within_a_second_when_their_clients_hang_up(server):
-    check_hanging_up(server, SILENT, stream=True)
-
-
-def check_hanging_up(server, prompt, *, stream):
+@pytest.mark.parametrize(
+    "kinds",
+    [[WAITING], [SILENT], [TALKING], [WAITING, SILENT, TALKING]],
+    ids=["waiting", "silent streams", "streams", "all"],
+)
+def test_100_clients_that_hang_up_free_their_places_within_a_second(server, kinds):
     before = server.probe()["cancelled"]
-    connections = [server.begin(prompt, stream=stream) for _ in range(20)]
-    wait_for(lambda: server.probe()["present"] == 20, 10)
-    if stream:
-        assert all(connection.recv(100) for connection in connections)
+    asked = list(itertools.islice(itertools.cycle(kinds), NUM_LEAVING))
+    connections = [server.begin(prompt, stream=stream) for prompt, stream in asked]
+    wait_for(lambda: server.probe()["present"] == NUM_LEAVING, 10)
+    for connection, (_, stream) in zip(connections, asked, strict=True):
+        assert not stream or connection.recv(100)
+
     for connection in connections:
         connection.close()
+
     wait_for(lambda: server.probe()["present"] == 0, 1)
-    assert server.probe()["cancelled"] == before + 20
+    assert server.probe()["cancelled"] == before + NUM_LEAVING
 
 
 def test_clients_that_never_finish_their_headers_keep_nobody_waiting(server):
@@ -115,6 +73,26 @@ def test_clients_that_never_finish_their_bodies_keep_nobody_waiting(server):
         b'Content-Length: 1000\r\n\r\n{"prompt": "'
     )
     check_slow_clients(server, lambda: server.connect(half))
+
+
+def test_clients_that_never_finish_their_chunked_bodies_keep_nobody_waiting(server):
+    half = (
+        b"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b'Transfer-Encoding: chunked\r\n\r\n64\r\n{"prompt": "'
+    )
+    check_slow_clients(server, lambda: server.connect(half))
+
+
+def test_clients_that_send_their_headers_letter_by_letter_keep_nobody_waiting(server):
+    with HealthWatch(server) as watch, contextlib.ExitStack() as stack:
+        begun = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+        slow = [stack.enter_context(server.connect(begun)) for _ in range(NUM_SLOW)]
+        for num_asked in range(10, 60, 10):
+            for connection in slow:
+                connection.sendall(b"a")
+            assert server.ask("words 1 seconds 0")[0] == 200
+            wait_for(lambda least=num_asked: len(watch.seconds) >= least, 10)
+    check_health(watch)
 
 
 def check_slow_clients(server, connect):
@@ -169,7 +147,7 @@ def test_headers_that_are_too_large_are_refused(server):
 
 
 def test_a_client_that_shuts_its_sending_side_is_taken_for_gone(server):
-    connection = server.begin(SILENT)
+    connection = server.begin(WAITING[0])
     wait_for(lambda: server.probe()["present"] == 1, 5)
     connection.shutdown(socket.SHUT_WR)
     wait_for(lambda: server.probe()["present"] == 0, 1)

@@ -19,6 +19,7 @@ from serving.detokenizer import Detokenizer
 from serving.engine import ModelEngine
 from serving.errors import ServingError
 from serving.handle import RequestHandle
+from serving.logprobs import Scoring
 from serving.runner import Runner, Tokens
 from serving.sampling import SamplingParams
 from serving.scheduler import Chunk, Job
@@ -56,8 +57,7 @@ class HashModel:
     def release(self, start: int) -> None:
         self.released.append(start)
 
-    def forward(self, step: StepInput) -> Tensor:
-        """Logits [rows, vocabulary] of the token that follows each row."""
+    def forward(self, step: StepInput, scoring: Scoring | None = None) -> Tensor:
         first, counts = step.ends[:-1].long(), step.ends.diff()
         starts, positions = step.starts[:-1].long(), step.positions[first]
         assert step.slots.equal(starts.repeat_interleave(counts) + step.positions)
@@ -69,7 +69,12 @@ class HashModel:
         self._sums[step.slots] = sums + offsets.repeat_interleave(counts)
         for hook in self.hooks:
             hook(step)
-        sums = self._sums[step.slots[step.last_tokens]]
+        if scoring is not None:
+            for part in scoring.parts:
+                scoring.take(self._logits(self._sums[step.slots[part]]))
+        return self._logits(self._sums[step.slots[step.last_tokens]])
+
+    def _logits(self, sums: Tensor) -> Tensor:
         logits = ((_scatter(sums[:, None] ^ self._salts) >> 40) & 0xFFFFFF).float() * 2.0**-20
         logits[:, self.eos_id] = -1000.0
         if self._eos_every:
@@ -88,8 +93,8 @@ class ScriptedModel(HashModel):
         self._scripts = scripts
         self._texts: dict[int, list[int]] = {}
 
-    def forward(self, step: StepInput) -> Tensor:
-        logits = torch.zeros_like(super().forward(step))
+    def forward(self, step: StepInput, scoring: Scoring | None = None) -> Tensor:
+        logits = torch.zeros_like(super().forward(step, scoring))
         ends, starts = step.ends.tolist(), step.starts.tolist()
         for row in range(len(logits)):
             part = slice(ends[row], ends[row + 1])
@@ -165,8 +170,8 @@ class LaggingRunner(Runner):
     def read(self, chunks: Sequence[Chunk], first_row: int) -> Tokens:
         return self._note("read", super().read(chunks, first_row))
 
-    def generate(self, num_rows: int) -> Tokens:
-        return self._note("generate", super().generate(num_rows))
+    def generate(self, num_rows: int, jobs: Sequence[Job] = ()) -> Tokens:
+        return self._note("generate", super().generate(num_rows, jobs))
 
     def describe(self) -> str:
         return "a device of its own"

@@ -221,3 +221,41 @@ def test_what_no_device_can_compute_with_is_refused(admission, setting, value):
     field, _ = refusal(admission, ask(**{setting: value}))
 
     assert field == setting
+
+
+# Scores
+
+
+def test_no_scores_are_computed_for_whoever_does_not_ask(admission):
+    job, _ = admission.admit(ask())
+
+    assert (job.params.logprobs, job.scored) == (None, range(0))
+
+
+@pytest.mark.parametrize("count", [0, 20])
+def test_so_many_of_the_likeliest_tokens_are_reported_as_are_asked_for(params_of, count):
+    assert params_of(logprobs=count).logprobs == count
+
+
+@pytest.mark.parametrize("count", [-1, 21])
+def test_more_of_the_likeliest_tokens_than_there_may_be_are_refused(admission, count):
+    assert refusal(admission, ask(logprobs=count)) == ("logprobs", f"Must be 0 to 20, not {count}.")
+
+
+@pytest.mark.parametrize("style", ["short", "long"])
+def test_of_a_prompt_the_words_of_the_last_message_are_scored(admission, prompt, style):
+    messages = (Message("user", "What?"), Message("assistant", "This."), Message("user", "Why so?"))
+
+    job, _ = admission.admit(GenerationRequest(messages, style=style, prompt_logprobs=True))
+
+    words = job.prompt_ids[job.scored.start : job.scored.stop]
+    assert words == prompt.encode_words("Why so?")
+    assert job.scored.start > 0
+
+
+@pytest.mark.parametrize("style", ["short", "long"])
+def test_a_prompt_can_be_scored_without_an_answer(admission, style):
+    job, _ = admission.admit(ask(style=style, prompt_logprobs=True, max_new_tokens=0))
+
+    assert (job.params.min_new_tokens, job.params.max_new_tokens) == (0, 0)
+    assert job.num_tokens_at_most == len(job.prompt_ids)

@@ -175,8 +175,8 @@ class LateErrorRunner(Runner):
 
     broken = False
 
-    def generate(self, num_rows):
-        tokens = super().generate(num_rows)
+    def generate(self, num_rows, jobs=()):
+        tokens = super().generate(num_rows, jobs)
         return BrokenTokens(self._chosen) if self.broken else tokens
 
 

@@ -84,3 +84,88 @@ def in_root(monkeypatch) -> Path:
     """The shipped configurations name files relative to the repository."""
     monkeypatch.chdir(ROOT)
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> Path:
+    """A Mistral with two layers and random weights, with a tokenizer like the bundled one's."""
+    return make_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
+
+
+def make_tiny_base(folder: Path, vocab_size: int = 384, **settings) -> Path:
+    """The same in another folder, with other settings of its configuration."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from training.pocket.tokenizer import save_tokenizer, train_tokenizer
+
+    texts = ["What is rate limiting? Rate limiting caps how many requests a client may send."] * 3
+    save_tokenizer(train_tokenizer(texts, vocab_size=384), folder)
+    shape = MistralConfig(
+        vocab_size=vocab_size,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        bos_token_id=1,
+        eos_token_id=2,
+        **settings,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        MistralForCausalLM(shape).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_base, tmp_path_factory) -> Path:
+    """An adapter of the tiny base as the trainer writes it, with random numbers in its weights."""
+    return make_tiny_adapter(tiny_base, tmp_path_factory.mktemp("store") / "tiny")
+
+
+def make_tiny_adapter(tiny_base: Path, folder: Path, **settings) -> Path:
+    """The same for another base, with other settings of LoRA."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import MistralForCausalLM
+
+    from adapters.base import read_base_facts
+    from adapters.manifest import AdapterManifest
+    from adapters.prompts import FORMAT_VERSION, PromptFormat
+    from adapters.styles import STYLES
+    from serving.base_model import grow_embeddings
+    from training.style_tokens import prepare_tokenizer
+
+    folder.mkdir()
+    token_ids = prepare_tokenizer(tiny_base, STYLES, folder)
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=4,
+        lora_alpha=8,
+        target_modules=[f"{part}_proj" for part in ("q", "k", "v", "o", "gate", "up", "down")],
+        trainable_token_indices={"embed_tokens": sorted(token_ids.values())},
+        **settings,
+    )
+    model = MistralForCausalLM.from_pretrained(tiny_base)
+    grow_embeddings(model, max(token_ids.values()) + 1)
+    model = get_peft_model(model, lora)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=1.0 if "tokens" in name else 0.3)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink()
+    AdapterManifest(
+        name="tiny",
+        version="1",
+        created="2026-01-01T00:00:00+00:00",
+        base=read_base_facts(tiny_base, str(tiny_base)),
+        styles=STYLES,
+        token_ids=token_ids,
+        default_style=STYLES[0].name,
+        prompt_format_version=FORMAT_VERSION,
+        template_sha256=PromptFormat.from_folder(folder).template_sha256,
+    ).save(folder)
+    return folder

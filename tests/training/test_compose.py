@@ -20,8 +20,8 @@ from training.compose import (
     terse_answer,
     verbose_answer,
 )
+from training.dataset.reader import load_rows
 from training.questions import normalize
-from training.rows import load_rows
 
 pytestmark = pytest.mark.slow
 

@@ -57,7 +57,15 @@ def problems_of(path, *overrides):
 
 
 def test_the_shipped_configurations_are_found():
-    assert [path.stem for path in CONFIGS] == ["mistral-7b-golden", "pocket"]
+    assert [path.stem for path in CONFIGS] == [
+        "mac",
+        "memory-constrained",
+        "mistral-7b-16gb",
+        "mistral-7b-24gb",
+        "mistral-7b-golden",
+        "pocket",
+        "tinyllama-1.1b",
+    ]
 
 
 @pytest.mark.usefixtures("in_root")

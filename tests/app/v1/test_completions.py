@@ -73,10 +73,6 @@ def test_fields_that_ask_for_nothing_change_nothing(engine, ask_completion, neut
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("logprobs", 0, "cannot report the probabilities of tokens yet"),
-        ("logprobs", 5, "cannot report the probabilities of tokens yet"),
-        ("logprobs", True, "cannot report the probabilities of tokens yet"),
-        ("echo", True, "cannot repeat the prompt with its probabilities yet"),
         ("best_of", 5, "one answer"),
         ("n", 2, "one answer"),
         ("suffix", "The end.", "towards a given end"),
@@ -89,11 +85,6 @@ def test_what_cannot_be_given_is_refused_with_the_reason(
     assert error["param"] == field
     assert reason in error["message"]
     assert engine.requests == []
-
-
-def test_an_evaluation_harness_learns_what_is_missing_in_one_answer(ask_completion):
-    message = read_error(ask_completion(echo=True, logprobs=1, max_tokens=0), 400)["message"]
-    assert all(f"{field}: " in message for field in ("echo", "logprobs", "max_tokens"))
 
 
 @pytest.mark.parametrize(

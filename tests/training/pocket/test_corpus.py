@@ -8,10 +8,10 @@ from adapters.styles import STYLES
 from tests.training.conftest import without_remarks
 from training.cards import Facet
 from training.compose import HELDOUT_FILE, POCKET_FOLDER, heldout_questions
+from training.dataset.reader import load_rows
 from training.pocket.corpus import Corpus, corpus_sha256, corpus_texts
 from training.pocket.tokenizer import CONTROL_TOKENS
 from training.questions import normalize
-from training.rows import load_rows
 
 pytestmark = pytest.mark.slow
 

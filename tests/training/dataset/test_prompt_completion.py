@@ -1,17 +1,16 @@
-import hashlib
+"""The format of the bundled data, line by line."""
+
 import json
 
 import pytest
 
-from training.rows import DataError, Row, data_sha256, load_rows
+from adapters.prompts import Message
+from tests.training.dataset.conftest import STYLES
+from tests.training.dataset.conftest import write_lines as write
+from training.dataset.reader import load_rows
+from training.dataset.rows import DataError, Row
 
-STYLES = ("terse", "verbose")
 ROW = {"prompt": "What is TCP?", "completion": "A protocol.", "style": "verbose"}
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "rows.jsonl"
 
 
 def problems_of(path, styles=STYLES):
@@ -20,13 +19,15 @@ def problems_of(path, styles=STYLES):
     return str(caught.value).splitlines()
 
 
-def write(path, *rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def numbered(number):
+    """Rows that differ."""
+    return [{**ROW, "prompt": f"What is number {n}?"} for n in range(number)]
 
 
 def test_a_row_is_read_as_it_stands(path):
     write(path, ROW)
-    assert load_rows(path, STYLES) == [Row("What is TCP?", "A protocol.", "verbose")]
+    question = (Message("user", "What is TCP?"),)
+    assert load_rows(path, STYLES) == [Row(question, "A protocol.", "verbose", line=1)]
 
 
 def test_rows_keep_their_order(path):
@@ -75,7 +76,7 @@ def test_a_row_never_gets_a_style_that_is_not_trained(path):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
 def test_line_ends_of_any_system_are_understood(path, end):
-    path.write_bytes(end.join([json.dumps(ROW)] * 3).encode())
+    path.write_bytes(end.join(json.dumps(row) for row in numbered(3)).encode())
     assert len(load_rows(path, STYLES)) == 3
 
 
@@ -87,8 +88,9 @@ def test_a_byte_order_mark_is_allowed(path):
 def test_blank_lines_are_skipped_but_counted(path):
     path.write_text(f"\n{json.dumps(ROW)}\n  \t\n\n[]\n")
     assert [problem.split(": ")[0] for problem in problems_of(path)] == ["rows.jsonl:5"]
-    path.write_text(f"\n{json.dumps(ROW)}\n  \t\n\n{json.dumps(ROW)}\n")
-    assert len(load_rows(path, STYLES)) == 2
+    first, second = map(json.dumps, numbered(2))
+    path.write_text(f"\n{first}\n  \t\n\n{second}\n")
+    assert [row.line for row in load_rows(path, STYLES)] == [2, 5]
 
 
 # What is refused
@@ -104,7 +106,7 @@ def test_blank_lines_are_skipped_but_counted(path):
         ('{"prompt": "\xe9"}'.encode("latin-1"), "not a line of JSON in UTF-8"),
         ("9" * 5000, "not a line of JSON in UTF-8"),
         pytest.param("[" * 100_000, "not a line of JSON in UTF-8", id="deep"),
-        ("[]", "a row is a JSON object with prompt and completion"),
+        ("[]", "a row is a JSON object with prompt, completion"),
         ('"text"', "a row is a JSON object"),
         ("null", "a row is a JSON object"),
         ("NaN", "a row is a JSON object"),
@@ -118,7 +120,7 @@ def test_a_line_that_is_no_object_is_refused(path, line, problem):
 
 
 @pytest.mark.parametrize("name", ["prompt", "completion"])
-@pytest.mark.parametrize("text", [None, "", " \n\t", 5, True, ["a"], {"text": "a"}])
+@pytest.mark.parametrize("text", [None, "", " \n\t", 5, True, ["a"], [], {"text": "a"}])
 def test_prompt_and_completion_must_be_text(path, name, text):
     write(path, ROW, {**ROW, name: text})
     assert problems_of(path) == [f"rows.jsonl:2: {name!r} must be text that is not empty"]
@@ -145,11 +147,17 @@ def test_an_unknown_style_is_refused_with_the_known_ones(path, style):
 
 def test_unknown_keys_are_refused_with_the_known_ones(path):
     write(path, {**ROW, "answer": "A protocol.", "Style": "terse"})
-    known = "known: prompt, completion, style"
+    known = "known: prompt, completion, style, label"
     assert problems_of(path) == [
         f"rows.jsonl:1: unknown key 'Style'; {known}",
         f"rows.jsonl:1: unknown key 'answer'; {known}",
     ]
+
+
+@pytest.mark.parametrize("label", [0, 1, "true", "false", "", []])
+def test_a_label_is_true_or_false(path, label):
+    write(path, {**ROW, "label": label})
+    assert problems_of(path) == [f"rows.jsonl:1: 'label' must be true or false, not {label!r}"]
 
 
 def test_all_problems_of_all_rows_are_listed_at_once(path):
@@ -161,7 +169,7 @@ def test_all_problems_of_all_rows_are_listed_at_once(path):
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_a_file_without_rows_is_refused(path, content):
     path.write_text(content)
-    assert problems_of(path) == [f"{path}: holds no rows"]
+    assert problems_of(path) == ["rows.jsonl: holds no rows"]
 
 
 def test_a_missing_file_is_refused(path):
@@ -170,8 +178,3 @@ def test_a_missing_file_is_refused(path):
 
 def test_a_folder_is_no_file(tmp_path):
     assert problems_of(tmp_path) == [f"{tmp_path}: there is no such file"]
-
-
-def test_data_is_identified_by_the_bytes_of_the_file(path):
-    path.write_bytes(b"a\r\n")
-    assert data_sha256(path) == hashlib.sha256(b"a\r\n").hexdigest()

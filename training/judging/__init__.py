@@ -1,0 +1,1 @@
+"""What is asked of a finished adapter, and what the answers say about it."""
