@@ -11,6 +11,7 @@ import re
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Iterable, MutableMapping
 from typing import Any, TextIO
 
@@ -32,6 +33,8 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ID, _FIELDS = "laconic.request_id", "laconic.log_fields"
 # Everything that can end a line or command a terminal.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# It would fetch a kernel from a hub if another package were there.
+_ASKS_FOR_A_PACKAGE = "bitsandbytes.backends.cpu.ops"
 _GUNICORN = ("gunicorn.error", "gunicorn.access")
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,9 @@ def configure(config: WebConfig, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    # What libraries tell each other about names to come, nobody here can change.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger(_ASKS_FOR_A_PACKAGE).setLevel(logging.ERROR)
     for name in _GUNICORN:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from serving.config import Device, Quantization
 
@@ -41,16 +44,29 @@ def load_base(
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=_config(folder, rope_factor),
-        dtype=dtype,
-        quantization_config=settings,
-        device_map={"": place},
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
+    with _no_progress_bar():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=_config(folder, rope_factor),
+            dtype=dtype,
+            quantization_config=settings,
+            device_map={"": place},
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
     return model
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading takes seconds, and its bar would run through the lines of a server or a trainer."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _config(folder: Path, rope_factor: float) -> PretrainedConfig:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
+import warnings
 
 COMMANDS = ("train", "data", "evaluate", "merge", "export", "doctor")
 """Each is a file of `training/commands` with HELP, add_arguments(parser) and run(arguments)."""
@@ -29,6 +31,9 @@ def main() -> int:
     # Set before the libraries are imported: a run talks to nobody unless a hub id is named.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    # What the libraries tell each other about names to come is nothing that users can change.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         code: int = arguments.run(arguments)
     except (ValueError, OSError) as error:

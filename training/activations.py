@@ -29,7 +29,7 @@ class CheckpointFirstLayers(TrainerCallback):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         """Switch the rest off again, after the trainer has switched all layers on."""
-        if not args.gradient_checkpointing:
+        if not args.activation_checkpointing:
             return
         layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
         for layer in layers[self._count :]:

@@ -42,8 +42,8 @@ def make_arguments(
         "max_steps": MOST_STEPS if config.hours else config.max_steps,
         "max_length": None,  # longer rows were dealt with already
         # which layers, is decided once the model is there
-        "gradient_checkpointing": on_gpu and config.gradient_checkpointing is not False,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "activation_checkpointing": on_gpu and config.gradient_checkpointing is not False,
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": bf16,
         "fp16": on_gpu and not bf16,
         "use_cpu": device.type == "cpu",

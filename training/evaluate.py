@@ -47,7 +47,7 @@ def judge(
     config: TrainConfig,
     rows: Sequence[Row] = (),
     seconds: float | None = None,
-) -> AdapterManifest:
+) -> StyleReport:
     """Measure an adapter on prompts and rows and write the scores into its manifest.
 
     The report for people goes to the run's folder; an adapter is worth keeping without it. With
@@ -66,7 +66,8 @@ def judge(
         write_report(report, config.run_folder / "report")
     except OSError as error:
         logger.warning("the style report could not be written: %s", error)
-    return dataclasses.replace(manifest, scores=scores).save(folder)
+    dataclasses.replace(manifest, scores=scores).save(folder)
+    return report
 
 
 def style_report(

@@ -136,7 +136,7 @@ class CrashSafe(Trainer):  # type: ignore[misc]
         try:
             self._store_checkpoint()
         except OSError as error:
-            if not self._save_trouble_told:
+            if self.is_world_process_zero() and not self._save_trouble_told:
                 _logger.warning(
                     "step %d: no checkpoint was written, and the next one is tried as planned; "
                     "earlier ones are whole. %s",
@@ -214,7 +214,8 @@ class CrashSafe(Trainer):  # type: ignore[misc]
         self._watch = GradientWatch(warmup, skips_overflow=self.accelerator.scaler is not None)
         if self.state.global_step == 0:
             return
-        sys.stderr.write(f"going on from step {self.state.global_step}\n")
+        if self.is_world_process_zero():
+            sys.stderr.write(f"going on from step {self.state.global_step}\n")
         before = self._continuation
         self._tr_loss += before.loss_since_log
         self._total_loss_scalar = before.loss_before_log

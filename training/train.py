@@ -28,6 +28,7 @@ from training.out_of_memory import with_fitting_micro_batch
 from training.plan import Plan, Room, choose_plan, row_lengths
 from training.process_agreement import from_first
 from training.processes import Process
+from training.report import summary
 from training.run_folder import RunFolder, RunStoppedError, fingerprint
 from training.trainers import Surroundings, make_trainer
 from training.watch.run_watch import RunWatch
@@ -56,6 +57,7 @@ def train(config: TrainConfig, *, fresh: bool = False, seconds_used: float = 0.0
     """
     budget = TimeBudget(config.hours * 3600, used_seconds=seconds_used) if config.hours else None
     process = Process.current()
+    choose_device(config.device)  # a device that is missing is told before anything is made
     output = config.output_folder
     output.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -81,10 +83,11 @@ def train(config: TrainConfig, *, fresh: bool = False, seconds_used: float = 0.0
         if run is None:
             return output
         manifest = _write_manifest(config, material, scores)
-        if config.evaluate_prompts > 0:
-            questions = material.examples.heldout_questions[: config.evaluate_prompts]
+        questions = material.examples.heldout_questions[: config.evaluate_prompts]
+        if questions:
             left = None if budget is None else budget.seconds - budget.elapsed()
-            judge(material.folder, manifest, questions, config, seconds=left)
+            report = judge(material.folder, manifest, questions, config, seconds=left)
+            watch.say(summary(report))
         _put_in_place(material.folder, output)
         run.finish()
     return output
@@ -120,6 +123,7 @@ def _fit(
 
     def attempt(micro_batch_size: int) -> dict[str, Any]:
         batches = material.first_batches() if config.lora_init == "eva" else ()
+        torch.manual_seed(config.seed)  # a new adapter begins with random numbers
         model = load_trainable(
             config, material.base_folder, material.prompt, material.token_ids, batches
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import datasets
 import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, PrinterCallback, Trainer
@@ -86,6 +87,7 @@ def make_trainer(
     if around.budget is not None:
         closing = len(material.examples.heldout) / config.effective_batch_size / _CLOSING_SPEED
         timekeeper = BudgetCallback(around.budget, closing_steps=closing)
+    datasets.disable_progress_bars()  # of work that takes a second
     trainer: Any = _TRAINERS[config.method](
         model=model,
         args=make_arguments(

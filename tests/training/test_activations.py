@@ -32,8 +32,8 @@ def run(tmp_path, count, *, checkpointing=True):
         max_steps=1,
         report_to="none",
         use_cpu=True,
-        gradient_checkpointing=checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
     )
     rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 8
     callbacks = [CheckpointFirstLayers(count)]

@@ -141,13 +141,18 @@ def test_the_report_is_told_three_times(merged):
     assert "10 of 10 prompts" in page
 
 
-def test_by_default_the_published_base_takes_the_adapter(tiny_adapter, merged, tmp_path):
+def test_by_default_the_published_base_takes_the_adapter(tiny_base, tiny_adapter, merged, tmp_path):
     report = merge(MergeRequest(tiny_adapter, tmp_path / "merged"))
 
     _, exact = merged
     assert (report.source, report.dtype) == ("bf16", "float32")
     assert report.difference.mean_abs > 100 * exact.difference.mean_abs
     assert "published" in (tmp_path / "merged" / "README.md").read_text()
+    before, after = (
+        load_file(folder / "model.safetensors")["lm_head.weight"]
+        for folder in (tiny_base, tmp_path / "merged")
+    )
+    assert torch.equal(after, before)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

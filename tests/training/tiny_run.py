@@ -63,7 +63,7 @@ def make_trainer(
         )
     )
     defaults = {
-        "output_dir": str(run.path),
+        "output_dir": "runs/tiny" if run is None else str(run.path),
         "per_device_train_batch_size": micro_batch_size,
         "per_device_eval_batch_size": 4,
         "gradient_accumulation_steps": 4 // micro_batch_size,

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge, write the report, print its verdict."""
     from adapters.manifest import check_adapter
-    from training.judging.heldout import heldout_rows, questions_of
+    from training.dataset.rows import opening_questions
+    from training.judging.heldout import heldout_rows
     from training.judging.settings import engine_config
 
     if arguments.prompts < 1:
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = engine_config(arguments.adapter, arguments.overrides)
     manifest = check_adapter(arguments.adapter)
     rows = heldout_rows(manifest, arguments.data)
-    prompts = questions_of(rows)[: arguments.prompts]
+    prompts = opening_questions(rows)[: arguments.prompts]
 
     from training.evaluate import style_report
     from training.report import summary, write_report

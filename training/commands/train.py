@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -37,8 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(stopped, file=sys.stderr)
         return stopped.exit_code
     if int(os.environ.get("RANK", "0")) == 0:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        print(json.dumps(manifest["scores"].get("styles", {}), indent=2, ensure_ascii=False))
         print(f"adapter written to {folder}")
     return 0
 

@@ -17,7 +17,7 @@ from training.dataset.methods import usable_rows
 from training.dataset.problems import Problem, Problems
 from training.dataset.reader import read_rows
 from training.dataset.report import DataReport, SourceReport, report_part
-from training.dataset.rows import DataError, Row
+from training.dataset.rows import DataError, Row, opening_questions
 from training.dataset.sources import source_name
 from training.dataset.split import split, without_leaks
 
@@ -37,12 +37,8 @@ class Examples:
 
     @property
     def heldout_questions(self) -> list[str]:
-        """First words of the user in each held-out conversation, every question once."""
-        openings = (
-            next(message.content for message in row.messages if message.role == "user")
-            for row in self.heldout_rows
-        )
-        return list(dict.fromkeys(openings))
+        """Questions that are not learned, every one once."""
+        return opening_questions(self.heldout_rows)
 
 
 @dataclass

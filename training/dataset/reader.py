@@ -19,15 +19,23 @@ from training.dataset.turns import Turns, check_style, rows_of
 _OWN_FORMAT = "prompt-completion"
 
 
-def load_rows(source: str | Path, style_names: Collection[str]) -> list[Row]:
-    """All rows of a source, every answer of a conversation a row of its own.
+def load_rows(
+    source: str | Path,
+    style_names: Collection[str],
+    data_format: DataFormat = "auto",
+    turns: Turns = "all",
+    *,
+    skip_bad: bool = False,
+) -> list[Row]:
+    """All rows of a source; those that cannot be used are left out if `skip_bad`.
 
     Raises:
         DataError: listing every row that cannot be used.
     """
     problems = Problems(source_name(str(source)))
-    rows, _ = read_rows(str(source), style_names, problems)
-    told = [str(problem) for problem in problems.found if problem.severity != "notice"]
+    rows, _ = read_rows(str(source), style_names, problems, data_format, turns)
+    fatal = ("fatal",) if skip_bad else ("fatal", "refused")
+    told = [str(problem) for problem in problems.found if problem.severity in fatal]
     if told:
         raise DataError("\n".join(told))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,3 +38,11 @@ class Row:
     def prompt(self) -> str:
         """The last words of the user."""
         return self.messages[-1].content
+
+
+def opening_questions(rows: Iterable[Row]) -> list[str]:
+    """First words of the user in each conversation, every question once."""
+    openings = (
+        next(message.content for message in row.messages if message.role == "user") for row in rows
+    )
+    return list(dict.fromkeys(openings))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from adapters.manifest import AdapterManifest
 from training.dataset.reader import load_rows
 from training.dataset.rows import Row
@@ -18,20 +16,17 @@ def heldout_rows(manifest: AdapterManifest, data: str | None = None) -> list[Row
     """
     names = [style.name for style in manifest.styles]
     config = manifest.training.get("config", {})
-    if data is None:
-        data = config.get("heldout_data")
     if data is not None:
         return load_rows(data, names)
     share = config.get("validation_share", 0)
-    if not share:
+    if config.get("heldout_data") is None and not share:
         raise ValueError("the training of this adapter held out no rows; name a file: --data")
-    _, measured = split(load_rows(config["train_data"], names), share, config["seed"])
-    return measured
-
-
-def questions_of(rows: Sequence[Row]) -> list[str]:
-    """First words of the user in each conversation, every question once."""
-    openings = (
-        next(message.content for message in row.messages if message.role == "user") for row in rows
+    source = config["train_data"] if config.get("heldout_data") is None else config["heldout_data"]
+    rows = load_rows(
+        source,
+        names,
+        config.get("data_format", "auto"),
+        config.get("turns", "all"),
+        skip_bad=config.get("on_bad_row") == "skip",
     )
-    return list(dict.fromkeys(openings))
+    return rows if source == config.get("heldout_data") else split(rows, share, config["seed"])[1]

@@ -4,8 +4,8 @@ import pytest
 
 from adapters.prompts import Message
 from tests.training.judging.reports import make_manifest
-from training.dataset.rows import Row
-from training.judging.heldout import heldout_rows, questions_of
+from training.dataset.rows import Row, opening_questions
+from training.judging.heldout import heldout_rows
 
 
 @pytest.fixture
@@ -24,13 +24,13 @@ def test_the_file_that_is_named_is_taken(write):
 
     rows = heldout_rows(manifest, write("named.jsonl", "named?"))
 
-    assert questions_of(rows) == ["named?"]
+    assert opening_questions(rows) == ["named?"]
 
 
 def test_otherwise_the_rows_that_training_held_out_are_taken(write):
     config = {"heldout_data": write("own.jsonl", "own?"), "train_data": write("t.jsonl", "t?")}
 
-    assert questions_of(heldout_rows(make_manifest(config=config))) == ["own?"]
+    assert opening_questions(heldout_rows(make_manifest(config=config))) == ["own?"]
 
 
 def test_rows_that_training_split_off_are_split_off_again(write):
@@ -42,10 +42,10 @@ def test_rows_that_training_split_off_are_split_off_again(write):
         "seed": 20,
     }
 
-    found = questions_of(heldout_rows(make_manifest(config=config)))
+    found = opening_questions(heldout_rows(make_manifest(config=config)))
 
     assert len(found) == 2
-    assert found == questions_of(heldout_rows(make_manifest(config=config)))
+    assert found == opening_questions(heldout_rows(make_manifest(config=config)))
 
 
 @pytest.mark.parametrize("config", [{}, {"heldout_data": None, "validation_share": 0}])
@@ -72,4 +72,4 @@ def test_every_question_is_asked_once_as_its_conversation_began():
         row(("user", "one?")),
     ]
 
-    assert questions_of(rows) == ["one?", "two?"]
+    assert opening_questions(rows) == ["one?", "two?"]
