@@ -1,7 +1,7 @@
 """Kills a training with `kill -9` at random moments, and looks whether anything is lost.
 
-python -m bench.kill_training --kills 100 --steps 20 --preload
-python -m bench.kill_training --kills 5 --set evaluate_prompts=2     # each start as users do it
+python -m bench.kill_training --kills 100 --tiny --preload           # a random base of two layers
+python -m bench.kill_training --kills 5 --set evaluate_prompts=2     # the bundled base, as users do
 """
 
 from __future__ import annotations
@@ -249,6 +249,7 @@ def main() -> int:
     parser.add_argument("--save-steps", type=int, default=2)
     parser.add_argument("--config", type=Path, default=Path("training/configs/pocket.yaml"))
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="NAME=VALUE")
+    parser.add_argument("--tiny", action="store_true", help="train a tiny random base")
     parser.add_argument("--preload", action="store_true", help="import the libraries only once")
     parser.add_argument("--seed", type=int, default=1)
     given: Any = parser.parse_args()
@@ -260,6 +261,11 @@ def main() -> int:
     )
     start = Forked if given.preload else Spawned
     with tempfile.TemporaryDirectory(prefix="laconic-kills-") as folder:
+        if given.tiny:
+            from bench.tiny_base import make_tiny_base
+
+            base = make_tiny_base(Path(folder) / "base")
+            settings += (f"base_model={base}", "quantization=none")
         whole, killed = (
             Place(Path(folder) / name, settings, given.config, start) for name in ("whole", "cut")
         )

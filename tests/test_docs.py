@@ -11,19 +11,25 @@ import pytest
 from app.config import WebConfig
 from serving.config import EngineConfig
 from serving.environment import PREFIX
-from training.__main__ import build_parser
+from training.__main__ import COMMANDS, build_parser
 from training.config_file import load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAINING_PAGE = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
 
-def commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+def commands(text: str = README) -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+TRAINING_COMMANDS = [
+    command for command in commands(README + TRAINING_PAGE) if "-m training" in command
+]
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if re.search(r"\bmake\b", c)])
@@ -34,12 +40,28 @@ def test_every_make_target_of_the_readme_exists(command):
     assert target in TARGETS
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "-m training" in c])
-def test_every_training_command_of_the_readme_parses(command):
-    words = shlex.split(command)
+@pytest.mark.usefixtures("in_root")
+@pytest.mark.parametrize("command", TRAINING_COMMANDS)
+def test_every_training_command_of_the_documentation_parses(command):
+    words = shlex.split(command, comments=True)
     arguments = build_parser().parse_args(words[words.index("training") + 1 :])
 
-    load_config(ROOT / arguments.config, arguments.overrides)
+    if getattr(arguments, "config", None) is not None:
+        load_config(arguments.config, arguments.overrides)
+    for name in ("file", "data"):
+        named = getattr(arguments, name, None)
+        assert named is None or Path(named).is_file()
+
+
+def test_the_documentation_shows_every_training_command():
+    shown = {shlex.split(c)[shlex.split(c).index("training") + 1] for c in TRAINING_COMMANDS}
+    assert shown == set(COMMANDS)
+
+
+@pytest.fixture
+def in_root(monkeypatch):
+    """The documented commands name files relative to the repository."""
+    monkeypatch.chdir(ROOT)
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if "/generate" in c])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from training.dataset.rows import Row
 
 logger = logging.getLogger(__name__)
-_PROBE = 4
+_PROBE = 2
 """Prompts that show how long an answer takes."""
 _BASE_IS_WORDIER = 1.2
 """Answers of the controls are longer on the whole."""
@@ -103,11 +103,14 @@ def style_report(
         losses = {style: measure_loss(loaded.model, found) for style, found in examples.items()}
         respondent, device = Respondent(loaded, config, bar), str(loaded.model.device)
         del loaded
+        seeds: Sequence[int] = PERSONA_SEEDS
         if seconds is not None:
             loading = time.monotonic() - began
-            prompts = _in_time(respondent, prompts, manifest, seconds - loading, loading)
-            bar.total = bar.n + num_answers(len(prompts), len(windows))
-        comparisons, personas = _ask_adapter(respondent, prompts, windows, manifest)
+            left = seconds - 2 * loading  # the base is loaded once more, without the adapter
+            prompts, seeds = _in_time(respondent, prompts, manifest, left)
+            bar.total = bar.n + num_answers(len(prompts), len(windows), len(seeds))
+        comparisons = _ask_adapter(respondent, prompts, windows, manifest)
+        personas = _ask_personas(respondent, manifest, seeds) if seeds else {}
         del respondent
         _free_memory()
         controls = _ask_base(config, prompts, windows, bar)
@@ -127,30 +130,27 @@ def style_report(
     )
 
 
-def num_answers(num_prompts: int, num_styles: int) -> int:
+def num_answers(num_prompts: int, num_styles: int, num_seeds: int = len(PERSONA_SEEDS)) -> int:
     """Answers that a report takes."""
     # every style four times, no style once, two instructions; then the persona prompts
     asked = num_prompts * (4 * num_styles + 3)
-    return asked + num_styles * len(PERSONA_PROMPTS) * len(PERSONA_SEEDS)
+    return asked + num_styles * len(PERSONA_PROMPTS) * num_seeds
 
 
 def _in_time(
-    respondent: Respondent,
-    prompts: Sequence[str],
-    manifest: AdapterManifest,
-    seconds: float,
-    loading: float,
-) -> Sequence[str]:
-    """As many of the prompts as there is time for, after the base has been loaded once more."""
+    respondent: Respondent, prompts: Sequence[str], manifest: AdapterManifest, seconds: float
+) -> tuple[Sequence[str], Sequence[int]]:
+    """As many of the prompts, and of the persona's seeds, as there is time for."""
     styles = shortest_first(manifest)
     began = time.monotonic()
     respondent.ask_styles(prompts[:_PROBE], styles, PRESETS_OFF)
-    each = (time.monotonic() - began) / (len(prompts[:_PROBE]) * len(styles))
-    left = seconds - (time.monotonic() - began) - loading
-    fitting = (left / each / _BASE_IS_WORDIER - num_answers(0, len(styles))) / (
-        num_answers(1, len(styles)) - num_answers(0, len(styles))
-    )
-    return prompts[: max(1, int(fitting))]
+    took = time.monotonic() - began
+    answers = (seconds - took) / (took / len(styles) / len(prompts[:_PROBE])) / _BASE_IS_WORDIER
+    each = num_answers(1, len(styles), 0)
+    personas = num_answers(0, len(styles))
+    if answers >= personas + _PROBE * each:
+        return prompts[: int((answers - personas) / each)], PERSONA_SEEDS
+    return prompts[: max(1, int(answers / each))], ()
 
 
 def _ask_adapter(
@@ -158,18 +158,23 @@ def _ask_adapter(
     prompts: Sequence[str],
     windows: dict[str, Window],
     manifest: AdapterManifest,
-) -> tuple[dict[str, Comparison], dict[str, PersonaAnswers]]:
+) -> dict[str, Comparison]:
     styles, held = shortest_first(manifest), list(windows.values())
-    comparisons = {
+    return {
         "presets_off": compare(respondent.ask_styles(prompts, styles, PRESETS_OFF), held),
         "presets_on": compare(respondent.ask_styles(prompts, styles, None), held),
         "no_token": compare(respondent.ask_plainly(prompts), [None]),
     }
+
+
+def _ask_personas(
+    respondent: Respondent, manifest: AdapterManifest, seeds: Sequence[int]
+) -> dict[str, PersonaAnswers]:
     personas = {}
-    for style in styles:
-        answers = respondent.ask_seeds(PERSONA_PROMPTS, style, PERSONA_SEEDS)
+    for style in shortest_first(manifest):
+        answers = respondent.ask_seeds(PERSONA_PROMPTS, style, seeds)
         personas[style.name] = PersonaAnswers(tuple(tuple(o.text for o in a) for a in answers))
-    return comparisons, personas
+    return personas
 
 
 def _ask_base(

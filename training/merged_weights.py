@@ -18,16 +18,16 @@ from transformers import PreTrainedModel
 @torch.no_grad()
 def merge_layers(model: PreTrainedModel, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
     """Replace every layer with LoRA or 4-bit weights by a plain one, one after the other."""
-    for path, layer in list(model.named_modules()):
-        if isinstance(layer, LoraLayer):
-            plain = layer.base_layer = _unquantized(layer.get_base_layer())
-            plain.weight.data = plain.weight.data.float()
-            merged = _merged_weight(layer, f"base_model.model.{path}", tensors)
-            plain.weight.data = merged.to(dtype)
-            model.set_submodule(path, plain)
-    for path, layer in list(model.named_modules()):
-        if _is_quantized(layer):
-            model.set_submodule(path, _unquantized(layer).to(dtype))
+    # Names, because a list of layers would keep all that is replaced in memory.
+    for path in [name for name, layer in model.named_modules() if isinstance(layer, LoraLayer)]:
+        layer: Any = model.get_submodule(path)
+        plain = layer.base_layer = _unquantized(layer.get_base_layer())
+        plain.weight.data = plain.weight.data.float()
+        merged = _merged_weight(layer, f"base_model.model.{path}", tensors)
+        plain.weight.data = merged.to(dtype)
+        model.set_submodule(path, plain)
+    for path in [name for name, layer in model.named_modules() if _is_quantized(layer)]:
+        model.set_submodule(path, _unquantized(model.get_submodule(path)).to(dtype))
     if getattr(model, "hf_quantizer", None) is not None:
         model.hf_quantizer.remove_quantization_config(model)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
+
+Value = TypeVar("Value")
 
 
 def from_first(value: str | None) -> str | None:
@@ -14,13 +18,18 @@ def from_first(value: str | None) -> str | None:
     return told[0]
 
 
+def everyones(value: Value) -> list[Value]:
+    """What each process passes in, in every process."""
+    values = [value]
+    if _together():
+        values *= torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
 def raise_together(problem: str | None) -> None:
     """Raise OSError in every process if one of them has a problem."""
-    problems: list[str | None] = [problem]
-    if _together():
-        problems *= torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(problems, problem)
-    if told := [text for text in problems if text is not None]:
+    if told := [text for text in everyones(problem) if text is not None]:
         raise OSError("; ".join(told))
 
 

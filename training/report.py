@@ -75,8 +75,9 @@ def to_markdown(report: StyleReport) -> str:
         sections.append("## Perplexity on known answers\n\n" + _losses(report))
     sections += [
         "## Answers\n\nGreedy, presets off.\n\n" + _samples(report),
-        "## Persona\n\n" + _personas(report),
     ]
+    if report.personas:  # nobody had time for them otherwise
+        sections.append("## Persona\n\n" + _personas(report))
     return "\n\n".join(sections) + "\n"
 
 

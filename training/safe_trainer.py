@@ -20,7 +20,7 @@ from transformers.trainer_utils import TrainOutput
 
 from training.continuation import Continuation
 from training.divergence import DivergedError, GradientWatch
-from training.process_agreement import from_first, largest, raise_together
+from training.process_agreement import everyones, from_first, largest, raise_together
 from training.run_folder import RunFolder
 from training.stop_signals import StopSignals
 
@@ -232,7 +232,7 @@ class CrashSafe(Trainer):  # type: ignore[misc]
     def _advice(self, problem: str) -> str:
         rate = self.args.learning_rate
         kept = None if self._run is None else self._run.checkpoints.newest()
-        rows = ", ".join(map(str, self._rows_of_step()))
+        rows = ", ".join(str(row) for share in everyones(self._rows_of_step()) for row in share)
         return (
             f"training stopped at step {self.state.global_step + 1} before it did harm: {problem}\n"
             f"  - kept: {kept or 'no checkpoint yet'}\n"
@@ -242,7 +242,7 @@ class CrashSafe(Trainer):  # type: ignore[misc]
         )
 
     def _rows_of_step(self) -> list[int]:
-        """Which examples this process had in the step under way."""
+        """Which examples this process has in the step under way."""
         loader = self.callback_handler.train_dataloader
         accumulation = self.args.gradient_accumulation_steps
         epoch, step = int(self.state.epoch or 0), self.state.global_step

@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
-import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from serving.base_model import choose_device, compute_dtype
 from training.budget import TimeBudget
 from training.checkup.device import memory_of
 from training.config import TrainConfig
+from training.divergence import DivergedError
 from training.evaluate import judge
 from training.material import Material, gather_material
 from training.model import cast_trained, load_trainable
 from training.model_shape import read_shape
-from training.out_of_memory import with_fitting_micro_batch
+from training.out_of_memory import halve_micro_batch, with_fitting_micro_batch
+from training.placing import clear_up, put_in_place
 from training.plan import Plan, Room, choose_plan, row_lengths
-from training.process_agreement import from_first
+from training.process_agreement import everyones, from_first
 from training.processes import Process
 from training.report import summary
 from training.run_folder import RunFolder, RunStoppedError, fingerprint
@@ -57,28 +59,37 @@ def train(config: TrainConfig, *, fresh: bool = False, seconds_used: float = 0.0
     """
     budget = TimeBudget(config.hours * 3600, used_seconds=seconds_used) if config.hours else None
     process = Process.current()
-    choose_device(config.device)  # a device that is missing is told before anything is made
     output = config.output_folder
-    output.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        name = f".{config.name}-"
-        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix=name, dir=output.parent))
-        material = gather_material(config, Path(temporary) / config.name)
-        room = _measure_room(config, material.base_folder)
-        plan = choose_plan(
-            room.shape,
-            config,
-            row_lengths(material.examples.train.to_dict(), config.method),
-            room.free_bytes,
-            num_gpus=process.count,
-            dtype_bytes=room.dtype_bytes,
-        )
-        run = stack.enter_context(_open_run(config, material, process, fresh=fresh))
-        watch = stack.enter_context(RunWatch(config, is_main_process=process.is_first))
+        with process.agreeing():
+            process.check_start(choose_device(config.device))  # before anything is made
+            output.parent.mkdir(parents=True, exist_ok=True)
+            hidden = tempfile.TemporaryDirectory(prefix=f".{config.name}-", dir=output.parent)
+            temporary = Path(stack.enter_context(hidden))
+            material = gather_material(config, temporary / config.name)
+            room = _measure_room(config, material.base_folder)
+        room = _smallest(room)
+        with process.agreeing():
+            plan = choose_plan(
+                room.shape,
+                config,
+                row_lengths(material.examples.train.to_dict(), config.method),
+                room.free_bytes,
+                num_gpus=process.count,
+                dtype_bytes=room.dtype_bytes,
+            )
+            run = stack.enter_context(_open_run(config, material, process, fresh=fresh))
+            if process.count == 1:  # folders of other processes look the same
+                clear_up(config.name, output, temporary)
+            watch = stack.enter_context(RunWatch(config, is_main_process=process.is_first))
         if budget is not None and run is not None:
             budget.add_used(run.seconds_used)
         around = Surroundings(process, run, watch, budget, room)
-        scores = _fit(config, material, plan, around)
+        try:
+            scores = _fit(config, material, plan, around)
+        except DivergedError:  # which all processes come to together
+            with process.agreeing():
+                raise
         process.leave()
         if run is None:
             return output
@@ -88,7 +99,7 @@ def train(config: TrainConfig, *, fresh: bool = False, seconds_used: float = 0.0
             left = None if budget is None else budget.seconds - budget.elapsed()
             report = judge(material.folder, manifest, questions, config, seconds=left)
             watch.say(summary(report))
-        _put_in_place(material.folder, output)
+        put_in_place(material.folder, output)
         run.finish()
     return output
 
@@ -97,6 +108,12 @@ def _measure_room(config: TrainConfig, base_folder: Path) -> Room:
     device = choose_device(config.device)
     _, free = memory_of(device)
     return Room(read_shape(base_folder), free, compute_dtype(device).itemsize)
+
+
+def _smallest(room: Room) -> Room:
+    """What the GPUs of all processes have room for: they must come to one plan."""
+    free = [bytes_ for bytes_ in everyones(room.free_bytes) if bytes_ is not None]
+    return dataclasses.replace(room, free_bytes=min(free, default=None))
 
 
 @contextlib.contextmanager
@@ -123,18 +140,22 @@ def _fit(
 
     def attempt(micro_batch_size: int) -> dict[str, Any]:
         batches = material.first_batches() if config.lora_init == "eva" else ()
+        began = time.monotonic()
         torch.manual_seed(config.seed)  # a new adapter begins with random numbers
         model = load_trainable(
             config, material.base_folder, material.prompt, material.token_ids, batches
         )
+        loading = time.monotonic() - began
         final = dataclasses.replace(plan, micro_batch_size=micro_batch_size)
         trainer, final = make_trainer(config, material, model, around, final)
         budget = around.budget
         if budget is not None:
-            budget.reserved_seconds = _CLOSING_SHARE * budget.seconds
+            # judging loads the base twice, with and without the adapter
+            budget.reserved_seconds = _CLOSING_SHARE * budget.seconds + 2 * loading
             budget.begin_steps()
         result = trainer.train()
         if trainer.stopped_by is not None:
+            around.process.leave()
             raise RunStoppedError(trainer.stopped_by, config.run_folder)
         _take_best(trainer, around)
         scores = _save(trainer, material.folder, is_first=around.process.is_first)
@@ -148,10 +169,14 @@ def _fit(
             **scores,
         }
 
-    if around.process.count > 1:  # a process that starts anew would leave the others waiting
-        return attempt(plan.micro_batch_size)
     smallest = 2 if config.method == "kto" else 1
-    return with_fitting_micro_batch(attempt, plan.micro_batch_size, smallest=smallest)
+    if around.process.count == 1:
+        return with_fitting_micro_batch(attempt, plan.micro_batch_size, smallest=smallest)
+    try:
+        return attempt(plan.micro_batch_size)
+    except torch.OutOfMemoryError as error:  # starting anew would leave the others waiting
+        half = halve_micro_batch(plan.micro_batch_size, smallest=smallest)
+        raise ValueError(f"out of memory; set micro_batch_size to {half}") from error
 
 
 def _take_best(trainer: Any, around: Surroundings) -> None:
@@ -217,14 +242,3 @@ def _describe_run(config: TrainConfig, material: Material) -> dict[str, Any]:
         },
         "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
-
-
-def _put_in_place(folder: Path, output: Path) -> None:
-    """Move the finished folder to its place, an older adapter out of the way first."""
-    old = folder.parent / "old"
-    if output.exists():
-        output.rename(old)
-    for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors writes files that only their owner may read
-    folder.rename(output)
-    shutil.rmtree(old, ignore_errors=True)

@@ -24,6 +24,7 @@ from training.preference import LabelTrainer, PairTrainer, check_reference, copy
 from training.processes import Process
 from training.run_folder import RunFolder
 from training.safe_trainer import CrashSafe
+from training.shares import EveryRowOnce, with_blank
 from training.watch.evaluation import StyleEvaluation
 from training.watch.run_watch import RunWatch
 
@@ -33,7 +34,7 @@ _CLOSING_SPEED = 2.0
 """Rows that are only measured, in the time of one that is learned."""
 
 
-class StyleTrainer(StyleEvaluation, CrashSafe, SFTTrainer):  # type: ignore[misc]
+class StyleTrainer(StyleEvaluation, EveryRowOnce, CrashSafe, SFTTrainer):  # type: ignore[misc]
     """Supervised fine-tuning on ids."""
 
 
@@ -83,6 +84,8 @@ def make_trainer(
     rows = material.examples.train
     if config.method == "kto":  # whose rows are paired in the order that they are given in
         rows = rows.shuffle(seed=config.seed)
+    if config.method == "sft" and around.process.count > 1:
+        rows = with_blank(rows)
     timekeeper = None
     if around.budget is not None:
         closing = len(material.examples.heldout) / config.effective_batch_size / _CLOSING_SPEED

@@ -25,7 +25,7 @@ QUESTION = "words 2 seconds 0.3"
 DEADLINE_SECONDS = 5
 """Far more than the 0.6 seconds of an answer, and far less than a second one after it would take
 if requests had to wait for each other."""
-MOST_BYTES_LEFT = 4 * 2**20
+MOST_BYTES_LEFT = 8 * 2**20
 
 
 @dataclass(frozen=True)

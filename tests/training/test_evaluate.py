@@ -14,6 +14,7 @@ from training.dataset.rows import Row
 from training.evaluate import judge, style_report
 from training.judging.asking import PRESETS_OFF
 from training.judging.style_report import CONTROLS
+from training.report import to_markdown
 
 PROMPTS = ("What is a queue?", "Why {waiting}?")
 ROWS = (
@@ -141,6 +142,8 @@ def test_no_more_prompts_are_asked_than_there_is_time_for(config):
     report = style_report(config, PROMPTS * 20, seconds=0.0)
 
     assert report.prompts == PROMPTS[:1]
+    assert report.personas == {}
+    assert "## Persona" not in to_markdown(report)
     assert all(len(found) == 1 for found in report.comparisons["presets_on"].answers.values())
 
 

@@ -113,13 +113,16 @@ def test_an_evaluation_put_off_by_a_signal_is_made_up_for(tiny, tmp_path):
     assert tiny.weights(tmp_path / "cut") == tiny.weights(tmp_path / "whole")
 
 
-def test_the_checkpoint_with_the_best_loss_is_marked_and_kept(tiny, tmp_path):
-    trainer = tiny.run_tiny(tmp_path, eval_on_start=False, **{**EVALUATED, "eval_steps": 2})
+def test_the_best_is_saved_marked_and_kept_whatever_the_interval(tiny, tmp_path):
+    class Judged(tiny.TinyTrainer):
+        def evaluate(self, **_):
+            return {"eval_loss": {2: 3.0, 4: 1.0}.get(self.state.global_step, 2.0)}
 
-    losses = {e["step"]: e["eval_loss"] for e in trainer.state.log_history if "eval_loss" in e}
-    best = min(losses, key=losses.__getitem__)
-    assert trainer._run.checkpoints.best() == tmp_path / f"checkpoint-{best}"
-    assert len(losses) == 6
+    settings = {**EVALUATED, "eval_steps": 2}  # saved are 3, 6, 9, 12
+    trainer = tiny.run_tiny(tmp_path, trainer=Judged, **settings)
+
+    assert trainer._run.checkpoints.best() == tmp_path / "checkpoint-4"
+    assert trainer._run.checkpoints.steps() == [4, 9, 12]
 
 
 def test_a_run_that_is_trained_but_not_finished_takes_no_further_step(tiny, tmp_path, whole):

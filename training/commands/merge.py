@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         choices=("auto", "cuda", "mps", "cpu"),
         default="cpu",
-        help="where to compute; a 7B model takes 16 GB there (default: cpu)",
+        help="where to compute; a 7B model takes 17 GB there (default: cpu)",
     )
 
 

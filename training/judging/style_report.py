@@ -60,7 +60,7 @@ class StyleReport:
     comparisons: dict[str, Comparison]
     """`presets_off`, `presets_on` and `CONTROLS`."""
     personas: dict[str, PersonaAnswers]
-    """By style."""
+    """By style; empty if there was no time to ask."""
     losses: dict[str, Loss]
     """By style; empty if no rows were given."""
     device: str
