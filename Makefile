@@ -12,7 +12,7 @@ POCKET := adapters/store/pocket/manifest.json
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve train test test-fast fast-models fast-others test-gpu check fix bench pocket data image clean
+.PHONY: help demo serve train test test-fast .fast-models .fast-others test-gpu check fix bench pocket data image clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -34,12 +34,12 @@ test: $(TOOLS)  ## Every test that runs on a CPU, under 10 minutes
 	$(BIN)/python -m pytest -m "not gpu"
 
 test-fast: $(TOOLS)  ## The tests that take seconds
-	@$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory fast-models fast-others
+	@$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory .fast-models .fast-others
 
 # Two halves at a time, of which only one has to wait for torch.
-fast-models:
+.fast-models:
 	$(BIN)/python -m pytest tests/serving tests/training
-fast-others:
+.fast-others:
 	$(BIN)/python -m pytest --ignore=tests/serving --ignore=tests/training
 
 test-gpu: $(TOOLS)  ## The tests that need a CUDA device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -71,9 +72,10 @@ class Process:
         told = everyones(None if problem is None else str(problem))
         if all(text is None for text in told):
             return
-        self.leave()  # left to the end of the process, it may end in an abort
         if not self.is_first:
+            self._wait_until_told()
             raise ToldElsewhereError
+        atexit.register(self.leave)
         if problem is not None:
             raise problem
         raise ValueError(
@@ -99,6 +101,12 @@ class Process:
                 f"torchrun started {here} processes for {devices} {device.type} devices; each "
                 f"needs one of its own: --nproc_per_node={devices}"
             )
+
+    def _wait_until_told(self) -> None:
+        """Until the first process has gone: torchrun ends all of them as soon as one has failed."""
+        with contextlib.suppress(RuntimeError):  # how a lost connection is told
+            everyones(None)
+        self.leave()
 
     def leave(self) -> None:
         """Let the others go: what is left to do is done by the first one alone."""

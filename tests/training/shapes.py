@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from training.compose import POCKET_FOLDER
 from training.config import TrainConfig
-from training.model_shape import Linear, ModelShape
+from training.resources.model_shape import Linear, ModelShape
 
 
 def gated_shape(num_layers, hidden, intermediate, *, heads, key_heads, vocab) -> ModelShape:

@@ -204,7 +204,7 @@ def test_sigterm_before_the_first_step_leaves_nothing_behind(command):
 
 def test_the_gpu_with_the_least_free_memory_decides(monkeypatch):
     from training import train
-    from training.plan import Room
+    from training.resources.plan import Room
 
     monkeypatch.setattr(train, "everyones", lambda own: [own, own - 5, own + 5])
 

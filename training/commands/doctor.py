@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from training.commands.settings import add_settings, read_settings
 
 if TYPE_CHECKING:
-    from training.checkup.finding import Finding
+    from training.resources.checkup.finding import Finding
 
 HELP = "look for what would keep a run from working"
 _SIGNS = {"ok": "OK     ", "warning": "WARNING", "problem": "PROBLEM"}
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the findings; 1 if one of them is a problem."""
     config = read_settings(arguments)
-    from training.doctor import examine
+    from training.resources.doctor import examine
 
     findings = examine(config, trial=arguments.trial)
     healthy = all(finding.level != "problem" for finding in findings)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export; the folder is complete when this returns."""
     request = merge.read_request(arguments)
-    from training.export import export
+    from training.shipping.export import export
 
     report = export(request, arguments.target)
     print(report.describe())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.merge import MergeRequest
+    from training.shipping.merge import MergeRequest
 
 HELP = "merge an adapter into its base: one complete model"
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_request(arguments: argparse.Namespace) -> MergeRequest:
     """The request that the options stand for."""
-    from training.merge import MergeRequest
+    from training.shipping.merge import MergeRequest
 
     return MergeRequest(
         adapter=arguments.adapter,
@@ -59,7 +59,7 @@ def read_request(arguments: argparse.Namespace) -> MergeRequest:
 
 def run(arguments: argparse.Namespace) -> int:
     """Merge; the folder is complete when this returns."""
-    from training.merge import merge
+    from training.shipping.merge import merge
 
     report = merge(read_request(arguments))
     print(report.describe())

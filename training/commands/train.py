@@ -32,7 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; the adapter's folder is complete when this returns 0."""
     is_first = int(os.environ.get("RANK", "0")) == 0
     with _ending_in_order(), contextlib.nullcontext() if is_first else _silent():
-        return _train(arguments, is_first=is_first)
+        try:
+            return _train(arguments, is_first=is_first)
+        except KeyboardInterrupt:
+            told = "stopped at once; the same command goes on from the newest checkpoint, if any"
+            print(told, file=sys.stderr)
+            return 128 + signal.SIGINT
 
 
 def _train(arguments: argparse.Namespace, *, is_first: bool) -> int:
@@ -45,10 +50,6 @@ def _train(arguments: argparse.Namespace, *, is_first: bool) -> int:
     except RunStoppedError as stopped:
         print(stopped, file=sys.stderr)
         return stopped.exit_code
-    except KeyboardInterrupt:
-        told = "stopped at once; the same command goes on from the newest checkpoint, if any"
-        print(told, file=sys.stderr)
-        return 128 + signal.SIGINT
     if is_first:
         print(f"adapter written to {folder}")
     return 0

@@ -1,0 +1,192 @@
+"""How much memory training takes, from sizes alone: no model is loaded, no GPU is asked.
+
+Every term is the size of tensors that exist at the moment of the peak, in bytes. How close that
+comes to measured peaks is in the tests and in docs/train.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from training.config import TrainConfig
+from training.resources.model_shape import Linear, ModelShape
+
+CONTEXT_BYTES = 500_000_000
+"""CUDA context, kernels and cuBLAS workspaces, which PyTorch's own counter leaves out."""
+FRAGMENTED_SHARE = 0.05
+"""Of what PyTorch allocates, lost between its blocks. This and the context are assumed."""
+
+# NF4: half a byte for each weight, a byte of scale for each 64 of them, and for each 256 scales
+# a scale of their own in float32 (double quantization).
+_NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
+_FLOAT32 = 4
+# TRL computes the logits in tiles of that many tokens and tokens of the vocabulary.
+_HEAD_TILE = (4096, 32768)
+# They read what attention wrote, and that is kept for attention's own backward pass already.
+_OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "dense")
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes at the peak of an optimizer step, on each GPU."""
+
+    weights: int
+    """The frozen base: matrices in NF4 or unquantized, the rest as it computes."""
+    adapter: int
+    """What is trained, in float32, and the rounded copy that autocast computes with."""
+    gradients: int
+    optimizer: int
+    """The optimizer's state of each trained number."""
+    activations: int
+    """What the layers keep from forward to backward pass."""
+    workspace: int
+    """The largest of what comes and goes: a layer computed again, logits, a weight in full."""
+    overhead: int
+    """Context of the device, and memory lost between blocks."""
+
+    @property
+    def allocated(self) -> int:
+        """What PyTorch's `max_memory_allocated` should show."""
+        return self.total - self.overhead
+
+    @property
+    def total(self) -> int:
+        """What the GPU must have free."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+def estimate(
+    shape: ModelShape,
+    config: TrainConfig,
+    *,
+    tokens: int,
+    checkpointed_layers: int,
+    dtype_bytes: int = 2,
+) -> MemoryEstimate:
+    """The peak of an optimizer step over micro-batches of at most `tokens`, padding included.
+
+    The checkpointed layers are taken to be the first ones: their turn comes when the backward
+    pass has given back what the others kept. `dtype_bytes` is 4 where the model computes in
+    float32.
+
+    Raises:
+        ValueError: `target_modules` names what the base does not have.
+    """
+    layer = kept_by_layer(shape, config, tokens=tokens, dtype_bytes=dtype_bytes)
+    layer_input = tokens * shape.hidden_size * dtype_bytes
+    kept_layers = shape.num_layers - checkpointed_layers
+    activations = checkpointed_layers * layer_input + kept_layers * layer
+    trained = num_trained(shape, config)
+    embedding_gradient = shape.vocab_size * shape.hidden_size * dtype_bytes
+    update = trained * _FLOAT32  # AdamW's square roots
+    workspace = max(
+        _head_bytes(shape, tokens, dtype_bytes),
+        (0 if kept_layers else layer) + _backward_bytes(shape, config, tokens, dtype_bytes),
+        # what follows when all activations are given back
+        max(embedding_gradient, update) - activations,
+    )
+    parts = {
+        "weights": _weight_bytes(shape, config, dtype_bytes),
+        "adapter": trained * (_FLOAT32 + (dtype_bytes if dtype_bytes < _FLOAT32 else 0)),
+        "gradients": trained * _FLOAT32,
+        "optimizer": trained * _state_bytes(config.optimizer),
+        "activations": activations,
+        "workspace": workspace,
+    }
+    if config.method != "sft":
+        parts["adapter"] += trained * _FLOAT32  # the reference adapter
+    overhead = CONTEXT_BYTES + round(FRAGMENTED_SHARE * sum(parts.values()))
+    return MemoryEstimate(**parts, overhead=overhead)
+
+
+def kept_by_layer(
+    shape: ModelShape, config: TrainConfig, *, tokens: int, dtype_bytes: int = 2
+) -> int:
+    """Bytes that a layer keeps for its backward pass if it is not checkpointed.
+
+    As autograd does with transformers' Mistral, PEFT's LoRA and bitsandbytes' linears, which keep
+    nothing but what the LoRA pairs read. In brackets the bytes a token of Mistral-7B in bfloat16.
+    """
+    masks = min(tokens, config.max_length) if config.pads_rows else tokens
+    per_token = (
+        2 * shape.hidden_size * _FLOAT32  # inputs of both norms in float32 [32,768]
+        # query, key, value (key and value repeated for each head) and result [32,768]
+        + 4 * shape.query_size * dtype_bytes
+        + shape.num_heads * _FLOAT32  # log-sum-exp of attention [128]
+        + masks * dtype_bytes  # a row of the attention mask [2 x length of the sequence]
+        # gate before and after its activation, and up [86,016]; before and after, without gate
+        + (3 if shape.has_gate else 2) * shape.intermediate_size * dtype_bytes
+        + _kept_by_lora(shape, config, dtype_bytes)
+    )
+    return tokens * per_token
+
+
+def num_trained(shape: ModelShape, config: TrainConfig) -> int:
+    """Numbers that are trained: LoRA pairs and the rows of the style tokens."""
+    pairs = sum(
+        config.lora_r * (linear.in_features + linear.out_features)
+        + (linear.out_features if config.dora else 0)
+        for linear in targets(shape, config)
+    )
+    return shape.num_layers * pairs + len(config.styles) * shape.hidden_size
+
+
+def targets(shape: ModelShape, config: TrainConfig) -> list[Linear]:
+    """The matrices of a layer that get a LoRA pair.
+
+    Raises:
+        ValueError: a name that the base does not have, with the names it has.
+    """
+    names = [linear.name for linear in shape.linears]
+    missing = [name for name in config.target_modules if name not in names]
+    if missing:
+        raise ValueError(
+            f"target_modules: the base has no {', '.join(missing)}; it has {', '.join(names)}"
+        )
+    return [linear for linear in shape.linears if linear.name in config.target_modules]
+
+
+def _kept_by_lora(shape: ModelShape, config: TrainConfig, dtype_bytes: int) -> int:
+    """Bytes a token and layer, for the gradients of the LoRA pairs."""
+    chosen = targets(shape, config)
+    kept = len(chosen) * config.lora_r * dtype_bytes  # between the two of a pair [224]
+    if config.dora:
+        # both summands of each output, which its magnitude multiplies; not measured
+        kept += sum(2 * linear.out_features * dtype_bytes for linear in chosen)
+    if config.lora_dropout > 0:
+        # Each pair has a dropped copy of its input, and which numbers were dropped [118,784].
+        return kept + sum(linear.in_features * (dtype_bytes + 1) for linear in chosen)
+    # Pairs of a block that read the same share it: q|k|v, gate|up, down [45,056].
+    inputs = {
+        (linear.block, linear.in_features)
+        for linear in chosen
+        if linear.name not in _OUTPUT_PROJECTIONS
+    }
+    return kept + sum(in_features * dtype_bytes for _, in_features in inputs)
+
+
+def _weight_bytes(shape: ModelShape, config: TrainConfig, dtype_bytes: int) -> int:
+    linear_bytes = _NF4_BYTES if config.quantization == "nf4" else dtype_bytes
+    return round(shape.num_linear_weights * linear_bytes) + shape.num_other_weights * dtype_bytes
+
+
+def _head_bytes(shape: ModelShape, tokens: int, dtype_bytes: int) -> int:
+    """The last norm and a tile of logits with their gradient; all tokens may be learned."""
+    rows, columns = (min(tokens, _HEAD_TILE[0]), min(shape.vocab_size, _HEAD_TILE[1]))
+    norm = tokens * shape.hidden_size * (_FLOAT32 + dtype_bytes)
+    gradient = tokens * shape.hidden_size * (_FLOAT32 + dtype_bytes)
+    return norm + gradient + rows * columns * dtype_bytes
+
+
+def _backward_bytes(shape: ModelShape, config: TrainConfig, tokens: int, dtype_bytes: int) -> int:
+    """In the backward pass of a layer: two gradients of its widest part, and a 4-bit weight."""
+    weight = max(linear.num_weights for linear in shape.linears) * dtype_bytes
+    gradients = 2 * tokens * shape.intermediate_size * dtype_bytes
+    return gradients + (weight if config.quantization == "nf4" else 0)
+
+
+def _state_bytes(optimizer: str) -> int:
+    """Bytes of state for each trained number; others than AdamW and SGD are taken for AdamW."""
+    if "8bit" in optimizer:
+        return 2
+    return 0 if optimizer == "sgd" else 2 * _FLOAT32
