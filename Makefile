@@ -34,13 +34,16 @@ test: $(TOOLS)  ## Every test that runs on a CPU, under 10 minutes
 	$(BIN)/python -m pytest -m "not gpu"
 
 test-fast: $(TOOLS)  ## The tests that take seconds
-	@$(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory .fast-models .fast-others
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(IN_TURN) .fast-models .fast-others
 
-# Two halves at a time, of which only one has to wait for torch.
+# Two halves at a time, of which only one has to wait for torch. What they print is kept apart by
+# every make but that of macOS.
+WITH_TORCH := tests/serving tests/training tests/test_gpu.py
+IN_TURN := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 .fast-models:
-	$(BIN)/python -m pytest tests/serving tests/training
+	$(BIN)/python -m pytest $(WITH_TORCH)
 .fast-others:
-	$(BIN)/python -m pytest --ignore=tests/serving --ignore=tests/training
+	$(BIN)/python -m pytest $(WITH_TORCH:%=--ignore=%)
 
 test-gpu: $(TOOLS)  ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

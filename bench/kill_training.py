@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adapters.manifest import WEIGHTS_NAME, AdapterMismatchError, check_adapter
-from training.checkpoints import checkpoint_problems
-from training.run_folder import RECORD_NAME
+from training.survival.checkpoints import checkpoint_problems
+from training.survival.run_folder import RECORD_NAME
 
 RESUMED = "going on from step"
 NAME = "killed"

@@ -19,19 +19,19 @@ from adapters.prompts import FORMAT_VERSION
 from serving.base_model import choose_device, compute_dtype
 from training.budget import TimeBudget
 from training.config import TrainConfig
-from training.divergence import DivergedError
 from training.evaluate import judge
 from training.material import Material, gather_material
 from training.model import cast_trained, load_trainable
-from training.out_of_memory import halve_micro_batch, with_fitting_micro_batch
-from training.placing import clear_up, put_in_place
-from training.process_agreement import everyones, from_first
-from training.processes import Process
+from training.parallel.process_agreement import everyones, from_first
+from training.parallel.processes import Process
 from training.report import summary
 from training.resources.checkup.device import memory_of
 from training.resources.model_shape import read_shape
 from training.resources.plan import Plan, Room, choose_plan, row_lengths
-from training.run_folder import RunFolder, RunStoppedError, fingerprint
+from training.survival.divergence import DivergedError
+from training.survival.out_of_memory import halve_micro_batch, with_fitting_micro_batch
+from training.survival.placing import clear_up, put_in_place
+from training.survival.run_folder import RunFolder, RunStoppedError, fingerprint
 from training.trainers import Surroundings, make_trainer
 from training.watch.run_watch import RunWatch
 

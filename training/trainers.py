@@ -19,12 +19,12 @@ from training.budget import BudgetCallback, TimeBudget, follow_time
 from training.config import TrainConfig
 from training.material import Material
 from training.model import cast_trained
+from training.parallel.processes import Process
+from training.parallel.shares import EveryRowOnce, with_blank
 from training.preference import LabelTrainer, PairTrainer, check_reference, copy_to_reference
-from training.processes import Process
 from training.resources.plan import Plan, Room, row_lengths, with_known_batches
-from training.run_folder import RunFolder
-from training.safe_trainer import CrashSafe
-from training.shares import EveryRowOnce, with_blank
+from training.survival.run_folder import RunFolder
+from training.survival.safe_trainer import CrashSafe
 from training.watch.evaluation import StyleEvaluation
 from training.watch.run_watch import RunWatch
 

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace, *, is_first: bool) -> int:
     config = _settings(arguments)
-    from training.run_folder import RunStoppedError
+    from training.survival.run_folder import RunStoppedError
     from training.train import train
 
     try:
@@ -59,7 +59,7 @@ def _settings(arguments: argparse.Namespace) -> TrainConfig:
     if "WORLD_SIZE" not in os.environ:  # not started by torchrun: one process uses one GPU
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
         return read_settings(arguments)
-    from training.processes import Process
+    from training.parallel.processes import Process
 
     with Process.current().agreeing():
         return read_settings(arguments)

@@ -14,12 +14,16 @@ from adapters.prompts import PromptFormat
 from training.config import TrainConfig
 from training.dataset.encode import Encoded, encode
 from training.dataset.methods import usable_rows
-from training.dataset.problems import Problem, Problems
+from training.dataset.problems import Problem, Problems, count_kinds
 from training.dataset.reader import read_rows
 from training.dataset.report import DataReport, SourceReport, report_part
 from training.dataset.rows import DataError, Row, opening_questions
 from training.dataset.sources import source_name
 from training.dataset.split import split, without_leaks
+
+
+_TOLD = 50
+"""Problems that an error lists one by one."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,16 @@ def load_examples(config: TrainConfig, prompt: PromptFormat) -> Examples:
     """Everything that the configured method can use of the configured data.
 
     Raises:
-        DataError: listing every row that cannot be used unless `on_bad_row` is skip, and in any
-            case what leaves nothing to train.
+        DataError: listing the rows that cannot be used unless `on_bad_row` is skip, and in any case
+            what leaves nothing to train.
     """
     examples = examine(config, prompt)
     if problems := obstacles(examples.report, config):
-        lines = [str(problem) for problem in problems]
+        lines = [str(problem) for problem in problems[:_TOLD]]
+        if len(problems) > _TOLD:
+            kinds = ", ".join(f"{kind} ({n:,})" for kind, n in count_kinds(problems).items())
+            lines.append(f"and {len(problems) - _TOLD:,} more; in all: {kinds}")
+            lines.append("python -m training data check --all lists them")
         if any(problem.severity == "refused" for problem in problems):
             lines.append("on_bad_row=skip leaves out the rows that cannot be used")
         raise DataError("\n".join(lines))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.atomic_file import replace_text
+from training.survival.atomic_file import replace_text
 from training.watch.entries import Entry, to_dict
 
 

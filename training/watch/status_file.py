@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from training.atomic_file import replace_text
+from training.survival.atomic_file import replace_text
 from training.watch.entries import Entry, EvaluationEntry, TrainingEntry, finite
 
 State = Literal["running", "finished", "failed"]

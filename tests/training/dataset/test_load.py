@@ -233,3 +233,15 @@ def test_the_same_data_gives_the_same_examples(path, prompt):
 
     assert first.train_rows == second.train_rows
     assert first.train.to_list() == second.train.to_list()
+
+
+def test_more_problems_than_anyone_reads_are_counted_by_kind(path, prompt):
+    write_lines(path, *({"prompt": f"{n}?", "completion": ""} for n in range(60)), {"prompt": "a"})
+
+    with pytest.raises(DataError) as caught:
+        load_examples(settings(path), prompt)
+
+    lines = lines_of(caught)
+    assert len(lines) == 50 + 3
+    assert lines[50].startswith("and ")
+    assert "data check" in lines[51]

@@ -8,7 +8,7 @@ from adapters.prompts import Message
 from app.training_status import read_newest
 from training import plots
 from training.budget import MOST_STEPS
-from training.run_folder import RunStoppedError
+from training.survival.run_folder import RunStoppedError
 from training.watch.early_stopping import EarlyStopping
 from training.watch.log_file import read_log
 from training.watch.run_watch import RunWatch

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from training.stop_signals import StopSignals
+from training.survival.stop_signals import StopSignals
 
 
 class Clock:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def processes():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.tiny_run"])
+    context.set_forkserver_preload(["tests.training.survival.tiny_run"])
     return context
 
 
@@ -28,8 +28,8 @@ def train_as(rank, port, folder, stop_in, full_in):
         "MASTER_PORT": str(port),
     }
     os.dup2(os.open(folder / f"output-{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-    from tests.training import tiny_run
-    from training.run_folder import RunFolder
+    from tests.training.survival import tiny_run
+    from training.survival.run_folder import RunFolder
 
     class Full(tiny_run.TinyTrainer):
         def _save_rng_state(self, output_dir):

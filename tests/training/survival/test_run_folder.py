@@ -9,7 +9,7 @@ import pytest
 
 from adapters.styles import STYLES
 from training.config import TrainConfig
-from training.run_folder import FREE_SETTINGS, RunFolder, RunStoppedError, fingerprint
+from training.survival.run_folder import FREE_SETTINGS, RunFolder, RunStoppedError, fingerprint
 
 RECIPE = {"learning_rate": 0.1, "seed": 20}
 
@@ -171,7 +171,7 @@ def test_book_keeping_that_fails_does_not_stop_training(tmp_path, monkeypatch, c
         raise OSError("disk full")
 
     with RunFolder.open(tmp_path, RECIPE) as run:
-        monkeypatch.setattr("training.run_folder.replace_text", fail)
+        monkeypatch.setattr("training.survival.run_folder.replace_text", fail)
         run.note_time()
 
     assert "disk full" in caplog.text

@@ -1,6 +1,6 @@
 import pytest
 
-from training.placing import clear_up, put_in_place
+from training.survival.placing import clear_up, put_in_place
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from training.checkpoints import checkpoint_problems
+from training.survival.checkpoints import checkpoint_problems
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ KILLS = 5
 def processes():
     """Processes that begin with the libraries imported, which takes longer than a tiny run."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.tiny_run"])
+    context.set_forkserver_preload(["tests.training.survival.tiny_run"])
     return context
 
 
@@ -58,19 +58,19 @@ def weights(folder):
 
 def train_tiny(folder, callbacks=(), **arguments):
     os.dup2(os.open(folder / "output.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
-    from tests.training import tiny_run
+    from tests.training.survival import tiny_run
 
     tiny_run.run_tiny(folder, callbacks=callbacks, save_steps=1, **arguments)
 
 
 def train_and_die_in_step(step, folder):
-    from tests.training import tiny_run
+    from tests.training.survival import tiny_run
 
     train_tiny(folder, [tiny_run.signal_in(step, signal.SIGKILL)])
 
 
 def die_while_saving(step, folder):
-    from training.safe_trainer import CrashSafe
+    from training.survival.safe_trainer import CrashSafe
 
     write = CrashSafe._save_scaler  # between the optimizer's file and the others
 
@@ -84,7 +84,7 @@ def die_while_saving(step, folder):
 
 
 def train_on_a_disk_that_is_full_for_two_steps(folder):
-    from tests.training import tiny_run
+    from tests.training.survival import tiny_run
 
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -150,7 +150,7 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(processes, tmp_path, expe
 
 
 def test_a_second_trainer_of_a_run_gives_up_and_does_no_harm(processes, tmp_path, expected):
-    from training.run_folder import RunFolder
+    from training.survival.run_folder import RunFolder
 
     with RunFolder.open(tmp_path, {"recipe": "tiny"}):
         assert run(processes, train_tiny, tmp_path) == 1
@@ -163,7 +163,7 @@ def test_a_second_trainer_of_a_run_gives_up_and_does_no_harm(processes, tmp_path
 def test_the_end_of_a_process_by_signal_is_the_end_of_its_lock(processes, tmp_path):
     assert run(processes, train_and_die_in_step, 1, tmp_path) == -signal.SIGKILL
 
-    from training.run_folder import RunFolder
+    from training.survival.run_folder import RunFolder
 
     with RunFolder.open(tmp_path, {"recipe": "tiny"}) as opened:
         assert opened.starts == 2

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from training.divergence import EXPLOSION_STEPS, GradientWatch
+from training.survival.divergence import EXPLOSION_STEPS, GradientWatch
 
 
 def settled(**settings):

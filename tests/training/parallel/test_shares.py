@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from training.shares import EveryRowOnce, Turns, with_blank
+from training.parallel.shares import EveryRowOnce, Turns, with_blank
 
 
 def deal(num_rows, micro_batch_size, count):

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from training.out_of_memory import halve_micro_batch, with_fitting_micro_batch
+from training.survival.out_of_memory import halve_micro_batch, with_fitting_micro_batch
 
 pytestmark = pytest.mark.slow  # collecting all garbage of a test process takes its time
 

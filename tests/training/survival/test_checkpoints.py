@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from training.checkpoints import SEAL_NAME, CheckpointStore, checkpoint_problems
+from training.survival.checkpoints import SEAL_NAME, CheckpointStore, checkpoint_problems
 
 
 def store(folder, keep=2, free=10**9):

@@ -17,10 +17,10 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from training.run_folder import RunFolder
-from training.safe_trainer import CrashSafe
+from training.survival.run_folder import RunFolder
+from training.survival.safe_trainer import CrashSafe
 
-POCKET = Path(__file__).parents[2] / "models" / "pocket"
+POCKET = Path(__file__).parents[3] / "models" / "pocket"
 WEIGHTS = "adapter_model.safetensors"
 STEPS = 12
 NUM_ROWS = 40

@@ -1,6 +1,6 @@
 """Checkpoints that are whole or not there: written aside, checksummed, synced, then renamed.
 
-One process at a time writes to a folder; the lock of `training.run_folder` sees to that.
+One process at a time writes to a folder; the lock of `training.survival.run_folder` sees to that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from adapters.manifest import FileEntry
-from training.atomic_file import replace_text, sync_folder
+from training.survival.atomic_file import replace_text, sync_folder
 
 SEAL_NAME = "checkpoint.json"
 """Lists size and sha256 of every other file; written last."""

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.training.command_processes import Command, stop_second
 from tests.training.conftest import ROOT
+from tests.training.parallel.command_processes import Command, stop_second
 
 pytestmark = pytest.mark.slow
 
@@ -232,11 +232,9 @@ def test_preferences_are_learned_by_two(command, tiny_adapter, method):
     assert last < first
 
 
-def test_sigterm_to_torchrun_stops_and_saves(command):
+def start_torchrun(arguments):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    arguments = command.arguments("signalled", max_steps=100_000, evaluate_steps=0)
-    log = command.work / "runs" / "signalled" / "log.jsonl"
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [*torchrun, "-m", "training", *arguments],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -244,6 +242,21 @@ def test_sigterm_to_torchrun_stops_and_saves(command):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_under_torchrun_a_problem_is_told_before_all_are_ended(command):
+    process = start_torchrun(command.arguments("refused", **broken_rows(command)))
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
+
+    assert process.returncode != 0
+    assert output.count("broken.jsonl:1") == 1
+    assert "training/train.py" not in output  # no traceback of ours
+    assert "terminate called" not in output
+
+
+def test_sigterm_to_torchrun_stops_and_saves(command):
+    log = command.work / "runs" / "signalled" / "log.jsonl"
+    process = start_torchrun(command.arguments("signalled", max_steps=100_000, evaluate_steps=0))
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (log.exists() and log.read_text()):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.processes import Process
+from training.parallel.processes import Process
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch):

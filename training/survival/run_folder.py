@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
-from training.atomic_file import replace_text
-from training.checkpoints import CheckpointStore
 from training.config import TrainConfig
+from training.survival.atomic_file import replace_text
+from training.survival.checkpoints import CheckpointStore
 
 RECORD_NAME = "run.json"
 LOCK_NAME = "lock"

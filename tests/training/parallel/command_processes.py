@@ -99,7 +99,7 @@ def write_rows(path: Path, thing: str, count: int) -> Path:
 def stop_second(rank: int) -> None:
     """The second process, or the only one, gets SIGTERM during the fourth step."""
     if rank == int(os.environ.get("WORLD_SIZE", "1")) - 1:
-        from tests.training.tiny_run import signal_in
+        from tests.training.survival.tiny_run import signal_in
         from training.watch.run_watch import RunWatch
 
         before = RunWatch.callbacks

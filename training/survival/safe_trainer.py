@@ -18,11 +18,11 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
-from training.continuation import Continuation
-from training.divergence import DivergedError, GradientWatch
-from training.process_agreement import everyones, from_first, largest, raise_together
-from training.run_folder import RunFolder
-from training.stop_signals import StopSignals
+from training.parallel.process_agreement import everyones, from_first, largest, raise_together
+from training.survival.continuation import Continuation
+from training.survival.divergence import DivergedError, GradientWatch
+from training.survival.run_folder import RunFolder
+from training.survival.stop_signals import StopSignals
 
 _logger = logging.getLogger(__name__)
 # Steps that gradients are given to settle; a time budget knows no count of steps beforehand.

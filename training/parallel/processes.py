@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from training.process_agreement import everyones
+from training.parallel.process_agreement import everyones
 
 _PATIENCE = datetime.timedelta(minutes=30)
 """How long the others wait where they meet, while the first one writes or answers questions."""

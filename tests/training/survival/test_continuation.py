@@ -1,6 +1,6 @@
 import math
 
-from training.continuation import Continuation
+from training.survival.continuation import Continuation
 
 SAVED = Continuation(
     loss_since_log=0.1 + 0.2,

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def tiny():
-    from tests.training import tiny_run
+    from tests.training.survival import tiny_run
 
     return tiny_run
 
@@ -126,7 +126,7 @@ def test_the_best_is_saved_marked_and_kept_whatever_the_interval(tiny, tmp_path)
 
 
 def test_a_run_that_is_trained_but_not_finished_takes_no_further_step(tiny, tmp_path, whole):
-    from training.run_folder import RunFolder
+    from training.survival.run_folder import RunFolder
 
     with RunFolder.open(tmp_path, {"recipe": "tiny"}) as run:
         tiny.make_trainer(run).train()  # and killed while the adapter was judged
@@ -142,7 +142,7 @@ def test_a_run_that_stopped_early_for_good_does_not_train_on(tiny, tmp_path):
         def on_evaluate(self, args, state, control, **_):
             control.should_training_stop = state.global_step == 8
 
-    from training.run_folder import RunFolder
+    from training.survival.run_folder import RunFolder
 
     with RunFolder.open(tmp_path, {"recipe": "tiny"}) as run:
         tiny.make_trainer(run, callbacks=[Enough()], **EVALUATED).train()
@@ -195,8 +195,8 @@ def test_a_truncated_checkpoint_is_quarantined_and_the_one_before_it_taken(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_before_it_does_harm(tiny, tmp_path, value):
-    from training.divergence import DivergedError
-    from training.run_folder import RunFolder
+    from training.survival.divergence import DivergedError
+    from training.survival.run_folder import RunFolder
 
     class Poisoned(tiny.TinyTrainer):
         def compute_loss(self, model, inputs, **options):
@@ -221,8 +221,8 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm(tiny, tmp_path, val
 def test_out_of_memory_goes_on_from_the_newest_checkpoint_with_half_the_rows(tiny, tmp_path):
     import torch
 
-    from training.out_of_memory import with_fitting_micro_batch
-    from training.run_folder import RunFolder
+    from training.survival.out_of_memory import with_fitting_micro_batch
+    from training.survival.run_folder import RunFolder
 
     taken = []
 

@@ -1,0 +1,1 @@
+"""Whatever ends a run before its time, nothing that was learned is lost."""
