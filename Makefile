@@ -38,7 +38,7 @@ test-fast: $(TOOLS)  ## The tests that take seconds
 
 # Two halves at a time, of which only one has to wait for torch. What they print is kept apart by
 # every make but that of macOS.
-WITH_TORCH := tests/serving tests/training tests/test_gpu.py
+WITH_TORCH := tests/serving tests/training tests/test_gpu.py tests/test_train_to_serve.py
 IN_TURN := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 .fast-models:
 	$(BIN)/python -m pytest $(WITH_TORCH)

@@ -74,13 +74,16 @@ class Server:
     def get(self, path: str, timeout: float = 30) -> tuple[int, dict[str, str], str]:
         return self._send("GET", path, None, timeout)
 
-    def ask(self, prompt: str, timeout: float = 30, **fields: Any) -> tuple[int, dict, str]:
+    def ask(
+        self, prompt: str, timeout: float = 30, **fields: Any
+    ) -> tuple[int, dict[str, str], str]:
         """Status, headers and body of an answer to a prompt of `tests.app.gunicorn_app`."""
         return self._send("POST", "/generate", {"prompt": prompt, **fields}, timeout)
 
     def probe(self) -> dict[str, int]:
         """Facts about the engine."""
-        return json.loads(self.get("/probe")[2])
+        facts: dict[str, int] = json.loads(self.get("/probe")[2])
+        return facts
 
     def begin(self, prompt: str, **fields: Any) -> socket.socket:
         """A connection on which a question was sent and whose answer nobody has read."""

@@ -18,9 +18,10 @@ pytestmark = pytest.mark.slow
 
 NUM_CLIENTS = 200
 PLACES = 32
-NUM_KEYS = 10
-REQUESTS_PER_KEY = 5
-"""At a time; together more than there are places, so that both limits are met."""
+NUM_KEYS = 9
+REQUESTS_PER_KEY = 4
+"""At a time. 32 places can only be taken if some keys have all of theirs, whose next request gets
+429, and others have not, whose next one gets 503."""
 QUESTION = "words 2 seconds 0.3"
 DEADLINE_SECONDS = 5
 """Far more than the 0.6 seconds of an answer, and far less than a second one after it would take
