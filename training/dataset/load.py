@@ -21,7 +21,6 @@ from training.dataset.rows import DataError, Row, opening_questions
 from training.dataset.sources import source_name
 from training.dataset.split import split, without_leaks
 
-
 _TOLD = 50
 """Problems that an error lists one by one."""
 
