@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import MistralConfig, MistralForCausalLM
 
 from adapters.prompts import Message
 from serving.config import EngineConfig
 from serving.engine import ModelEngine
 from serving.types import GenerationRequest
+from tests.tiny_base import make_tiny_base
 from training.config_file import load_config
-from training.pocket.tokenizer import save_tokenizer, train_tokenizer
 from training.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -28,19 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
     work = tmp_path_factory.mktemp("gpu")
-    save_tokenizer(train_tokenizer(["What is rate limiting?"] * 3, vocab_size=384), work / "base")
-    MistralForCausalLM(
-        MistralConfig(
-            vocab_size=384,
-            hidden_size=128,
-            intermediate_size=256,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-    ).save_pretrained(work / "base")
+    make_tiny_base(work / "base", hidden_size=128, intermediate_size=256)
     rows = [{"prompt": f"Number {n}?", "completion": "A number."} for n in range(8)]
     (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     overrides = [

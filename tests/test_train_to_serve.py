@@ -13,11 +13,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from transformers import MistralConfig, MistralForCausalLM
 
 from adapters.manifest import AdapterMismatchError, check_adapter
+from tests.tiny_base import make_tiny_base
 from training.config_file import load_config
-from training.pocket.tokenizer import save_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent
 POCKET_CONFIG = ROOT / "training" / "configs" / "pocket.yaml"
@@ -27,22 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def tiny_base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base") / "tiny"
-    texts = ["What is rate limiting? Rate limiting caps how many requests a client may send."] * 3
-    save_tokenizer(train_tokenizer(texts, vocab_size=384), folder)
-    MistralForCausalLM(
-        MistralConfig(
-            vocab_size=384,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-    ).save_pretrained(folder)
-    return folder
+    return make_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="module")

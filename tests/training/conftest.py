@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.prompts import PromptFormat
+from tests.tiny_base import make_tiny_base
 from training.cards import Card, load_cards
 from training.compose import POCKET_FOLDER
 from training.wording import CLOSINGS, OPENINGS
@@ -90,32 +91,6 @@ def in_root(monkeypatch) -> Path:
 def tiny_base(tmp_path_factory) -> Path:
     """A Mistral with two layers and random weights, with a tokenizer like the bundled one's."""
     return make_tiny_base(tmp_path_factory.mktemp("base") / "tiny")
-
-
-def make_tiny_base(folder: Path, vocab_size: int = 384, **settings) -> Path:
-    """The same in another folder, with other settings of its configuration."""
-    import torch
-    from transformers import MistralConfig, MistralForCausalLM
-
-    from training.pocket.tokenizer import save_tokenizer, train_tokenizer
-
-    texts = ["What is rate limiting? Rate limiting caps how many requests a client may send."] * 3
-    save_tokenizer(train_tokenizer(texts, vocab_size=384), folder)
-    shape = MistralConfig(
-        vocab_size=vocab_size,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        bos_token_id=1,
-        eos_token_id=2,
-        **settings,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        MistralForCausalLM(shape).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

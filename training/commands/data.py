@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.commands.settings import add_overrides
 from training.config import TrainConfig
 from training.config_file import load_config, make_config
 
@@ -64,14 +65,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "--on-bad-row", choices=("fail", "skip"), help="whether rows that cannot be used matter"
     )
     parser.add_argument("--base", metavar="FOLDER", help=f"base model, for its tokenizer ({_BASE})")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="overrides",
-        help="replace one value of the configuration; may be repeated",
-    )
+    add_overrides(parser)
 
 
 def _config(arguments: argparse.Namespace) -> TrainConfig:

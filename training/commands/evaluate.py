@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from training.commands.settings import add_overrides
+
 HELP = "judge an adapter and write a style report"
 
 
@@ -23,14 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder of the report (default: runs/<adapter's name>/report)"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="overrides",
-        help="how to load the model: device, base_model, quantization or weights; may be repeated",
-    )
+    add_overrides(parser, "how to load the model: device, base_model, quantization or weights")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -21,13 +21,20 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     for name, text in _OPTIONS.items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, dest=name, metavar="NUMBER", help=f"{text}: {name}=NUMBER")
+    add_overrides(parser)
+
+
+def add_overrides(
+    parser: argparse.ArgumentParser, text: str = "replace one value of the configuration"
+) -> None:
+    """The option that replaces single values; `text` is its help."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
         dest="overrides",
-        help="replace one value of the configuration; may be repeated",
+        help=f"{text}; may be repeated",
     )
 
 
