@@ -60,6 +60,7 @@ class Surroundings:
     budget: TimeBudget | None
     """The time there is, if it is limited."""
     room: Room
+    """What the plan has to fit into."""
 
 
 def make_trainer(

@@ -64,6 +64,13 @@ def test_a_manifest_survives_the_way_through_its_text(manifest):
     assert AdapterManifest.from_json(manifest.to_json()) == manifest
 
 
+def test_stretched_positions_survive_too_and_are_written_only_if_there_are_any(manifest):
+    stretched = dataclasses.replace(manifest, rope_factor=2.0)
+
+    assert AdapterManifest.from_json(stretched.to_json()) == stretched
+    assert "rope_factor" not in manifest.to_json()
+
+
 def test_every_file_but_the_manifest_is_described(adapter_folder, manifest):
     assert sorted(manifest.files) == FILES
     weights = (adapter_folder / "adapter_model.safetensors").read_bytes()

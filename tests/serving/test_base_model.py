@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import bitsandbytes
@@ -84,3 +85,27 @@ def test_embeddings_grow_to_a_multiple_of_64_and_keep_their_rows(tiny):
     assert after.shape == (448, 64)
     assert model.get_output_embeddings().weight.shape == (448, 64)
     assert torch.equal(after[:384], before)
+
+
+def test_stretched_positions_turn_as_those_of_a_shorter_text(tiny):
+    plain = load_base(tiny.base, "cpu", "none")
+    stretched = load_base(tiny.base, "cpu", "none", rope_factor=4.0)
+
+    angles = [
+        model.model.rotary_emb(torch.zeros(1), torch.tensor([[float(position)]]))[1]
+        for model, position in ((plain, 3), (stretched, 12))
+    ]
+
+    torch.testing.assert_close(angles[1], angles[0])
+    assert stretched.config.max_position_embeddings == 4 * plain.config.max_position_embeddings
+
+
+def test_positions_that_are_stretched_already_are_not_stretched_again(tiny, tmp_path):
+    shutil.copytree(tiny.base, tmp_path / "base")
+    path = tmp_path / "base" / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_parameters"] = {**config["rope_parameters"], "rope_type": "linear", "factor": 2.0}
+    path.write_text(json.dumps(config))
+
+    with pytest.raises(ValueError, match=r"rope_factor needs plain rotary positions; .* linear"):
+        load_base(tmp_path / "base", "cpu", "none", rope_factor=2.0)

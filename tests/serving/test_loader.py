@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from adapters.manifest import WEIGHTS_NAME, AdapterMismatchError
+from adapters.manifest import WEIGHTS_NAME, AdapterManifest, AdapterMismatchError
 from serving.base_model import grow_embeddings, load_base
 from serving.core import EngineCore
 from serving.decoder import Decoder
@@ -103,6 +103,18 @@ def test_the_adapter_makes_a_difference(tiny):
     bare = load(tiny.config(), with_adapter=False)
     difference = logits_of(load(tiny.config()), tiny.token_ids) - logits_of(bare, tiny.token_ids)
     assert float(difference.abs().mean()) > 0.1
+
+
+def test_an_adapter_for_stretched_positions_gets_them(own_tiny):
+    manifest = AdapterManifest.from_json((own_tiny.adapter / "manifest.json").read_text())
+    dataclasses.replace(manifest, rope_factor=4.0).save(own_tiny.adapter)
+    base = load_base(own_tiny.base, "cpu", "none", rope_factor=4.0)
+    wanted = reference_logits(PeftModel.from_pretrained(base, own_tiny.adapter), own_tiny.token_ids)
+
+    found = logits_of(load(own_tiny.config()), own_tiny.token_ids)
+
+    assert_close(found, wanted)
+    assert float((found - peft_logits(own_tiny)).abs().mean()) > 0.01
 
 
 @pytest.mark.parametrize(("weights", "dense"), [("auto", False), ("nf4", False), ("bf16", True)])
