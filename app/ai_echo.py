@@ -26,6 +26,7 @@ from app.schemas import (
     MessageSchema,
     check_length,
     check_question,
+    style_name,
 )
 from serving.types import Completion, GenerationRequest
 
@@ -56,11 +57,7 @@ class EchoRequestSchema(Schema):
 
     message = fields.String(validate=check_question, error_messages=TEXT_MESSAGES)
     prompt = fields.String(validate=check_question, error_messages=TEXT_MESSAGES)
-    style = fields.String(
-        load_default=None,
-        allow_none=True,
-        error_messages={"invalid": "Must be text: the name of a style."},
-    )
+    style = style_name()
     history = BoundedList(
         fields.Nested(MessageSchema(unknown=EXCLUDE)), most=MOST_MESSAGES - 1, allow_none=True
     )

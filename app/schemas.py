@@ -7,14 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import (
-    RAISE,
-    Schema,
-    ValidationError,
-    fields,
-    post_load,
-    validates_schema,
-)
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import OneOf, Range
 
 from adapters.prompts import Message
@@ -181,6 +174,15 @@ class Asked:
     stream: bool
 
 
+TEMPERATURES = Range(0, 2, error="Must be from 0 (always the likeliest) to 2.")
+
+
+def style_name() -> fields.String:
+    """A field for the name of a style; none stands for the adapter's default one."""
+    told: dict[str, Any] = {"invalid": "Must be text: the name of a style."}
+    return fields.String(load_default=None, allow_none=True, error_messages=told)
+
+
 class GenerateRequestSchema(Schema):
     """Body of `POST /generate`."""
 
@@ -193,14 +195,8 @@ class GenerateRequestSchema(Schema):
     messages = BoundedList(
         fields.Nested(MessageSchema), most=MOST_MESSAGES, validate=check_conversation
     )
-    style = fields.String(
-        load_default=None,
-        allow_none=True,
-        error_messages={"invalid": "Must be text: the name of a style."},
-    )
-    temperature = Number(
-        allow_none=True, validate=Range(0, 2, error="Must be from 0 (always the likeliest) to 2.")
-    )
+    style = style_name()
+    temperature = Number(allow_none=True, validate=TEMPERATURES)
     top_p = Number(
         allow_none=True,
         validate=Range(0, 1, min_inclusive=False, error="Must be above 0 and at most 1."),

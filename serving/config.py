@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
-
-from serving.environment import read_environment
 
 PROJECT_FOLDER = Path(__file__).parent.parent
 
@@ -79,17 +77,6 @@ class EngineConfig:
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
                 yield f"{name} must be one of {known}, not {getattr(self, name)!r}"
-
-    @classmethod
-    def from_env(cls, environment: Mapping[str, str]) -> EngineConfig:
-        """Read every `LACONIC_…` variable.
-
-        Raises:
-            ValueError: listing unknown variables, with the nearest known name, and bad values.
-        """
-        config: EngineConfig
-        (config,) = read_environment(environment, cls)
-        return config
 
 
 _POSITIVE = (

@@ -12,12 +12,14 @@ from marshmallow.validate import Range
 from adapters.prompts import Message
 from app.schemas import (
     MOST_MESSAGES,
+    TEMPERATURES,
     BoundedList,
     Flag,
     Number,
     WholeNumber,
     check_conversation,
     check_question,
+    style_name,
 )
 from app.v1.fields import Content, Neutral, Prompt, Stop
 from app.v1.scores import ChatScoreSchema, CompletionScoreSchema
@@ -107,14 +109,8 @@ class AnswerRequestSchema(Schema):
     model = fields.String(
         load_default=None, allow_none=True, error_messages={"invalid": "Must be text: a model id."}
     )
-    style = fields.String(
-        load_default=None,
-        allow_none=True,
-        error_messages={"invalid": "Must be text: the name of a style."},
-    )
-    temperature = Number(
-        allow_none=True, validate=Range(0, 2, error="Must be from 0 (always the likeliest) to 2.")
-    )
+    style = style_name()
+    temperature = Number(allow_none=True, validate=TEMPERATURES)
     top_p = Number(allow_none=True, validate=Range(0, 1, error="Must be from 0 to 1."))
     max_tokens = WholeNumber(allow_none=True, validate=Range(1, error="Must be 1 or more."))
     seed = WholeNumber(

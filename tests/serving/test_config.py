@@ -5,6 +5,13 @@ from pathlib import Path
 import pytest
 
 from serving.config import PROJECT_FOLDER, EngineConfig
+from serving.environment import read_environment
+
+
+def read(environment):
+    [config] = read_environment(environment, EngineConfig)
+    return config
+
 
 # What operators write, and what each of them means. Renaming one breaks deployments.
 ENVIRONMENT = {
@@ -52,7 +59,7 @@ MEASURES = ["kv_cache_gb", "request_timeout_seconds", "stall_seconds"]
 
 def complaint(environment):
     with pytest.raises(ValueError, match=r"LACONIC_|must be") as caught:
-        EngineConfig.from_env(environment)
+        read(environment)
     return str(caught.value)
 
 
@@ -62,7 +69,7 @@ def test_the_names_of_the_settings_are_frozen():
 
 
 def test_the_defaults_are_frozen():
-    assert EngineConfig.from_env({}) == EngineConfig(
+    assert read({}) == EngineConfig(
         adapter=PROJECT_FOLDER / "adapters" / "store" / "pocket",
         base_model="",
         device="auto",
@@ -81,19 +88,19 @@ def test_the_defaults_are_frozen():
 
 
 def test_every_setting_is_read_from_its_variable():
-    assert EngineConfig.from_env(ENVIRONMENT) == CONFIG
+    assert read(ENVIRONMENT) == CONFIG
 
 
 @pytest.mark.parametrize("variable", ENVIRONMENT)
 def test_one_variable_sets_one_field_and_leaves_the_others(variable):
     name = variable.removeprefix("LACONIC_").lower()
-    config = EngineConfig.from_env({variable: ENVIRONMENT[variable]})
+    config = read({variable: ENVIRONMENT[variable]})
     assert config == dataclasses.replace(EngineConfig(), **{name: getattr(CONFIG, name)})
 
 
 def test_variables_of_other_programs_are_left_alone():
     environment = {"PATH": "/bin", "DEVICE": "tpu", "MY_LACONIC_DEVICE": "tpu", "LACONIC": "1"}
-    assert EngineConfig.from_env(environment) == EngineConfig()
+    assert read(environment) == EngineConfig()
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest_known_one():

@@ -1,4 +1,4 @@
-"""`train`: trains an adapter, judges it, and prints its scores."""
+"""`train`: trains an adapter and judges it."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from adapters.prompts import Example
 from serving.attention import StepInput
 from serving.runner import StepModel
+from training.watch.evaluation import perplexity
 
 _TOKENS_PER_PASS = 256
 """Answer tokens whose probabilities over the whole vocabulary are in memory together."""
@@ -30,12 +31,12 @@ class Loss:
     @property
     def perplexity(self) -> float:
         """exp(loss), the number of tokens that the model wavers between; infinite if too large."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+        return perplexity(self.loss)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, which knows no infinity: null stands for it."""
-        perplexity = self.perplexity if math.isfinite(self.perplexity) else None
-        return {**vars(self), "perplexity": perplexity}
+        known = self.perplexity if math.isfinite(self.perplexity) else None
+        return {**vars(self), "perplexity": known}
 
 
 def total(losses: Iterable[Loss]) -> Loss:

@@ -22,7 +22,7 @@ from training.shipping.merge import MergeRequest, merge
 
 pytestmark = pytest.mark.slow
 
-POCKET = PROJECT_FOLDER / "adapters" / "store" / "pocket"
+POCKET = PROJECT_FOLDER / "models" / "pocket"
 QUESTIONS = ("What is rate limiting?", "Why do tides come twice a day?")
 
 
@@ -63,11 +63,12 @@ def test_it_answers_as_base_and_adapter_do(merged, tiny_adapter):
     assert report.difference.equal_argmax_share == 1
 
 
-@pytest.mark.skipif(not POCKET.is_dir(), reason="the bundled adapter is not there; run make demo")
-def test_the_bundled_adapter_answers_alike_when_merged(tmp_path):
-    report = merge(MergeRequest(POCKET, tmp_path / "pocket", source="nf4", dtype="float32"))
+def test_an_adapter_of_the_bundled_base_answers_alike_when_merged(tmp_path):
+    adapter = make_tiny_adapter(POCKET, tmp_path / "adapter")
 
-    assert_answers_alike(POCKET, tmp_path / "pocket")
+    report = merge(MergeRequest(adapter, tmp_path / "pocket", source="nf4", dtype="float32"))
+
+    assert_answers_alike(adapter, tmp_path / "pocket")
     assert report.difference.max_abs < 1e-3
     assert report.template.unequal == ()
 
