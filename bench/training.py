@@ -29,10 +29,11 @@ CASES = {
     "golden, 12 GB": [*FAST, "memory_gb=12"],
     "dropout 0, 12 GB": [*FAST, "memory_gb=12", "lora_dropout=0"],
     "dropout 0, 24 GB": [*FAST, "memory_gb=24", "lora_dropout=0"],
-    "8-bit optimizer, 12 GB": [*FAST, "memory_gb=12", "optimizer=adamw_8bit"],
-    "one row at a time, 8 GB": ["padding_free=true", "micro_batch_size=1", "memory_gb=8"],
-}
-_CHECKPOINT = "save_steps=50"
+    "golden, 16 GB profile, checkpoints": [
+        *FAST, "memory_gb=14", "optimizer=adamw_8bit", "save_steps=50",
+    ],
+    "one row at a time, 8 GB, 5 steps": [*FAST, "micro_batch_size=1", "memory_gb=8", "max_steps=5"],
+}  # fmt: skip
 
 
 def run_case(name: str, arguments: argparse.Namespace, base: Path) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def run_case(name: str, arguments: argparse.Namespace, base: Path) -> dict[str, 
         f"max_steps={arguments.steps}",
         "evaluate_prompts=0",
         "sample_prompts=0",
-        _CHECKPOINT,
+        "save_steps=0",
     ]
     config = load_config(GOLDEN_CONFIG, [*settings, *CASES[name], *arguments.overrides])
     gc.collect()
@@ -93,12 +94,12 @@ def main() -> int:
         row = run_case(name, arguments, base)
         rows.append(row)
         print(f"{name}: {row}", flush=True)
-    print(f"\n{'case':26} {'train s':>8} {'peak GB':>8} {'estimate':>8} {'loss':>8} {'plan':>10}")
+    print(f"\n{'case':34} {'train s':>8} {'peak GB':>8} {'estimate':>8} {'loss':>8} {'plan':>10}")
     for row in rows:
         peak = "-" if row["peak_gb"] is None else f"{row['peak_gb']:.1f}"
         plan = f"{row['micro_batch_size']} x {row['checkpointed_layers']}"
         print(
-            f"{row['case']:26} {row['train_seconds']:8.1f} {peak:>8} "
+            f"{row['case']:34} {row['train_seconds']:8.1f} {peak:>8} "
             f"{row['estimated_gb']:8.1f} {row['train_loss']:8.4f} {plan:>10}"
         )
     device = torch.cuda.get_device_name() if on_gpu else "cpu"

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from serving.ops import triton_can_build
+
 
 @dataclass(frozen=True)
 class StepInput:
@@ -47,7 +49,16 @@ def choose_attention(
     """The fastest attention for a device; no row is ever longer than `most_keys`."""
     if not supports_flash(device, dtype, head_dim):
         return attend_by_row
-    return functools.partial(attend_flash, most_keys=most_keys)
+    flash = functools.partial(attend_flash, most_keys=most_keys)
+    if not triton_can_build():
+        return flash
+    from serving.single_token import attend_single
+
+    def attend(queries: Tensor, keys: Tensor, values: Tensor, step: StepInput) -> Tensor:
+        attend_step = attend_single if step.most_tokens == 1 else flash
+        return attend_step(queries, keys, values, step)
+
+    return attend
 
 
 def supports_flash(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:

@@ -13,6 +13,7 @@ PROJECT_FOLDER = Path(__file__).parent.parent
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Quantization = Literal["nf4", "none"]
 Weights = Literal["auto", "nf4", "bf16"]
+Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,11 @@ class EngineConfig:
     quantization: Quantization = "nf4"
     """`nf4` loads the base in 4-bit, `none` at the precision of the device."""
     weights: Weights = "auto"
-    """How 4-bit weights are kept: `nf4` as they are, with LoRA beside them; `bf16` expanded once,
-    with LoRA merged: four times the memory, faster from a few requests at a time. `auto` is nf4."""
+    """How 4-bit weights are kept: `nf4` as they are, with LoRA beside them; `bf16` expanded once to
+    16 bits, with LoRA merged: four times the memory, faster. `auto` is nf4."""
+    dtype: Dtype = "auto"
+    """What products are computed in. `auto` is float32 on a CPU; on a GPU float16 for Mistral and
+    Llama, whose numbers fit it and come out several times more exact, bfloat16 for others."""
     presets: Path | None = None
     """JSON file of preset values that replace the adapter's: `{"terse": {"top_p": 1}}`."""
     max_prompt_tokens: int = 1024
@@ -73,6 +77,7 @@ class EngineConfig:
             ("device", Device),
             ("quantization", Quantization),
             ("weights", Weights),
+            ("dtype", Dtype),
         ):
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from adapters.manifest import WEIGHTS_NAME, AdapterManifest, AdapterMismatchError
 from adapters.prompts import PromptFormat
-from serving.base_model import grow_embeddings, load_base
+from serving.base_model import choose_device, compute_dtype, grow_embeddings, load_base
 from serving.config import EngineConfig
 from serving.decoder import Decoder, UnsupportedModelError
 from serving.plain import PlainDecoder
@@ -30,6 +30,9 @@ from serving.startup import check_start, resolve_base_folder
 logger = logging.getLogger(__name__)
 
 _TOKEN_ROWS_SUFFIX = "trainable_tokens_delta"
+# Of known range: people have served them in float16 for years. The sums that grow from layer to
+# layer are float32 in `serving.decoder` anyway.
+_FLOAT16_ARCHITECTURES = ("MistralForCausalLM", "LlamaForCausalLM")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,13 @@ def load(config: EngineConfig, *, with_adapter: bool = True) -> LoadedModel:
     manifest = check_start(config)
     prompt = PromptFormat.from_folder(config.adapter)
     folder = resolve_base_folder(config.base_model or manifest.base.name)
-    model = load_base(folder, config.device, config.quantization, rope_factor=manifest.rope_factor)
+    model = load_base(
+        folder,
+        config.device,
+        config.quantization,
+        choose_dtype(config, manifest.base.architecture),
+        manifest.rope_factor,
+    )
     grow_embeddings(model, max(manifest.token_ids.values()) + 1)
     if with_adapter:
         model = attach_adapter(model, config.adapter)
@@ -64,6 +73,17 @@ def load(config: EngineConfig, *, with_adapter: bool = True) -> LoadedModel:
         prompt=prompt,
         suppressed_ids=tuple(sorted((prompt.control_ids | unused) - {prompt.eos_id})),
     )
+
+
+def choose_dtype(config: EngineConfig, architecture: str) -> torch.dtype:
+    """What a model of that architecture is to compute in."""
+    if config.dtype != "auto":
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        return dtype
+    device = choose_device(config.device)
+    if device.type == "cuda" and architecture in _FLOAT16_ARCHITECTURES:
+        return torch.float16
+    return compute_dtype(device)
 
 
 def lay_out(model: PreTrainedModel, config: EngineConfig) -> StepModel:

@@ -78,7 +78,7 @@ class Ops(Protocol):
 @functools.cache
 def device_ops(device: torch.device) -> Ops:
     """The fastest operations for a device: kernels where Triton can build them."""
-    if device.type == "cuda" and _triton_can_build():
+    if device.type == "cuda" and triton_can_build():
         from serving import kernels
 
         return kernels
@@ -125,8 +125,9 @@ def expand_nf4(codes: Tensor, absmax: Tensor, shape: tuple[int, int], dtype: tor
     return matrix
 
 
-def _triton_can_build() -> bool:
-    """Triton compiles its launcher with a C compiler when it first runs."""
+@functools.cache
+def triton_can_build() -> bool:
+    """Whether kernels can be built here: Triton compiles its launcher with a C compiler."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     if importlib.util.find_spec("triton") is None or compiler is None:
         logger.warning("slower GPU steps: Triton needs its package and a C compiler (install gcc)")

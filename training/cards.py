@@ -1,7 +1,8 @@
 """Concept cards: the knowledge that the bundled data and the pocket base are made of.
 
-A card describes one concept in facets. Each facet has natural questions (`asks`), an answer in one
-sentence that stands alone (`short`) and one or two sentences that deepen it (`more`).
+A card describes one concept in facets. Each facet has natural questions that name the concept
+(`asks`) or only describe it (`hints`), an answer in one sentence that stands alone (`short`) and
+one or two sentences that deepen it (`more`).
 
     python -m training.cards            # check every card, exit 1 and list the problems if any
 """
@@ -26,6 +27,7 @@ FACETS = REQUIRED_FACETS + OPTIONAL_FACETS
 SHORT_WORDS = (5, 16)
 MORE_WORDS = (12, 32)
 MIN_ASKS = 3
+MIN_HINTS = 2
 MAX_SHORT_CHARACTERS = 105
 """Keeps a short answer within 28 tokens of the pocket tokenizer."""
 
@@ -36,6 +38,8 @@ class Facet:
 
     asks: tuple[str, ...]
     """Questions a person would type to get this facet."""
+    hints: tuple[str, ...]
+    """Questions of somebody who does not know the name and describes the concept."""
     short: str
     """The answer in one sentence that stands alone."""
     more: str
@@ -132,16 +136,18 @@ def _row_problems(row: Any) -> Iterator[str]:
 
 
 def _facet_problems(facet: str, value: Any, names: list[str]) -> Iterator[str]:
-    keys = {"asks", "short", "more"} | ({"with"} if facet == "versus" else set())
-    if not isinstance(value, dict) or set(value) != keys or not isinstance(value["asks"], list):
-        yield f"{facet} needs exactly {', '.join(sorted(keys))}; asks is a list"
+    lists = {"asks", "hints"}
+    keys = {*lists, "short", "more"} | ({"with"} if facet == "versus" else set())
+    well_formed = isinstance(value, dict) and set(value) == keys
+    if not well_formed or not all(isinstance(value[key], list) for key in lists):
+        yield f"{facet} needs exactly {', '.join(sorted(keys))}; asks and hints are lists"
         return
-    texts = [*value["asks"], *(value[key] for key in keys - {"asks"})]
+    texts = [*value["asks"], *value["hints"], *(value[key] for key in keys - lists)]
     if not all(isinstance(text, str) and text.strip() == text and text for text in texts):
         yield f"{facet}: every text must be non-empty and without outer spaces"
         return
-    asks, short, more = value["asks"], value["short"], value["more"]
-    yield from _ask_problems(facet, asks, names)
+    short, more = value["short"], value["more"]
+    yield from _question_problems(facet, value["asks"], value["hints"], names)
     for key, text in (("short", short), ("more", more)):
         if not text.endswith((".", "!")) or not (text[0].isupper() or text[0].isdigit()):
             yield f"{facet}.{key} is not a sentence: {text!r}"
@@ -154,14 +160,27 @@ def _facet_problems(facet: str, value: Any, names: list[str]) -> Iterator[str]:
         yield f"{facet}.short has {len(short)} characters, at most {MAX_SHORT_CHARACTERS}"
 
 
-def _ask_problems(facet: str, asks: list[str], names: list[str]) -> Iterator[str]:
+def _question_problems(
+    facet: str, asks: list[str], hints: list[str], names: list[str]
+) -> Iterator[str]:
     if len(asks) < MIN_ASKS:
         yield f"{facet} needs {MIN_ASKS} or more asks"
-    for ask in asks:
-        if not any(name.lower() in ask.lower() for name in names):
-            yield f"{facet}: no name or alias in {ask!r}"
-        if not ask.endswith(("?", ".")):
-            yield f"{facet}: neither ? nor . ends {ask!r}"
+    if len(hints) < MIN_HINTS:
+        yield f"{facet} needs {MIN_HINTS} or more hints"
+    for question in asks:
+        if not any(name.lower() in question.lower() for name in names):
+            yield f"{facet}: no name or alias in {question!r}"
+    for question in hints:
+        if name := next((name for name in names if _has_word(question, name)), None):
+            yield f"{facet}: the hint {question!r} gives away {name!r}"
+    for question in (*asks, *hints):
+        if not question.endswith(("?", ".")):
+            yield f"{facet}: neither ? nor . ends {question!r}"
+
+
+def _has_word(text: str, word: str) -> bool:
+    pattern = rf"(?<![a-z0-9]){re.escape(word.lower())}(?![a-z0-9])"
+    return re.search(pattern, text.lower()) is not None
 
 
 def _length_problems(where: str, text: str, limits: tuple[int, int]) -> Iterator[str]:
@@ -188,7 +207,12 @@ def _name_problems(card: Card, place: str, seen: dict[str, str]) -> Iterator[str
 
 def _to_card(field: str, row: dict[str, Any]) -> Card:
     facets = {
-        facet: Facet(tuple(row[facet]["asks"]), row[facet]["short"], row[facet]["more"])
+        facet: Facet(
+            asks=tuple(row[facet]["asks"]),
+            hints=tuple(row[facet]["hints"]),
+            short=row[facet]["short"],
+            more=row[facet]["more"],
+        )
         for facet in FACETS
         if facet in row
     }

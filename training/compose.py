@@ -26,8 +26,10 @@ POCKET_FOLDER = Path(__file__).parent.parent / "models" / "pocket"
 
 NUM_QUESTIONS = 800
 NUM_HELDOUT = 100
-OWN_QUESTION_SHARE = 0.55
-MENTION_SHARE = 0.15
+OWN_QUESTION_SHARE = 0.45
+HINT_SHARE = 0.15
+"""Questions that only describe the concept."""
+MENTION_SHARE = 0.12
 """Questions that name the concept in a sentence before; the rest come from the templates."""
 CONTEXT_SHARE = 0.4
 """Questions that come with a remark before or after them."""
@@ -166,7 +168,9 @@ def _choose_question(card: Card, taken: set[str], rng: random.Random) -> Questio
         kind = rng.random()
         if kind < OWN_QUESTION_SHARE:
             text = rng.choice(card.facets[facet].asks)
-        elif kind < OWN_QUESTION_SHARE + MENTION_SHARE:
+        elif kind < OWN_QUESTION_SHARE + HINT_SHARE:
+            text = rng.choice(card.facets[facet].hints)
+        elif kind < OWN_QUESTION_SHARE + HINT_SHARE + MENTION_SHARE:
             text = ask_after_mention(card, facet, rng)
         else:
             text = ask(card, facet, rng.choice(TEMPLATES[facet]), rng)

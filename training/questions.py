@@ -275,7 +275,7 @@ def follow_up(card: Card, facet: str, rng: random.Random) -> str:
 
 def all_questions(card: Card, facet: str) -> list[str]:
     """The card's own questions for a facet, then every template with every name, no repeats."""
-    questions = list(card.facets[facet].asks)
+    questions = [*card.facets[facet].asks, *card.facets[facet].hints]
     other = card.versus_phrase if facet == "versus" else ""
     for template in TEMPLATES[facet]:
         names = (card.phrase, *card.aliases) if "{name}" in template else (card.phrase,)

@@ -17,6 +17,8 @@ from training.activations import CheckpointFirstLayers
 from training.arguments import make_arguments
 from training.budget import BudgetCallback, TimeBudget, follow_time
 from training.config import TrainConfig
+from training.lean.model import make_lean
+from training.lean.steps import ShortSteps
 from training.material import Material
 from training.model import cast_trained
 from training.parallel.processes import Process
@@ -34,15 +36,15 @@ _CLOSING_SPEED = 2.0
 """Rows that are only measured, in the time of one that is learned."""
 
 
-class StyleTrainer(StyleEvaluation, EveryRowOnce, CrashSafe, SFTTrainer):  # type: ignore[misc]
+class StyleTrainer(StyleEvaluation, EveryRowOnce, CrashSafe, ShortSteps, SFTTrainer):  # type: ignore[misc]
     """Supervised fine-tuning on ids."""
 
 
-class SafePairTrainer(CrashSafe, PairTrainer):
+class SafePairTrainer(CrashSafe, ShortSteps, PairTrainer):
     """DPO."""
 
 
-class SafeLabelTrainer(CrashSafe, LabelTrainer):
+class SafeLabelTrainer(CrashSafe, ShortSteps, LabelTrainer):
     """KTO."""
 
 
@@ -111,6 +113,7 @@ def make_trainer(
         ],
         run=around.run,
     )
+    make_lean(trainer.model, rows_end_to_end=not config.pads_rows)
     trainer.remove_callback(PrinterCallback)  # would print a dictionary through the bar
     # TRL rounds what is trained to bfloat16.
     cast_trained(trainer.model, torch.float32)

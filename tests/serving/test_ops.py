@@ -138,6 +138,15 @@ def test_the_processor_gets_the_plain_operations():
     assert ops.device_ops(CPU).sample is sampler.sample
 
 
+@pytest.fixture
+def _looked_up_anew():
+    """What is found out about Triton is remembered."""
+    ops.triton_can_build.cache_clear()
+    yield
+    ops.triton_can_build.cache_clear()
+
+
+@pytest.mark.usefixtures("_looked_up_anew")
 def test_a_gpu_without_a_compiler_gets_the_plain_operations_and_a_word_about_it(
     monkeypatch, caplog
 ):
@@ -151,6 +160,7 @@ def test_a_gpu_without_a_compiler_gets_the_plain_operations_and_a_word_about_it(
     assert "install gcc" in caplog.text
 
 
+@pytest.mark.usefixtures("_looked_up_anew")
 def test_a_gpu_without_triton_gets_the_plain_operations(monkeypatch, caplog):
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -3,6 +3,7 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM, Trainer, TrainingArguments
 
 from training.activations import CheckpointFirstLayers
+from training.arguments import CHECKPOINTING
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def run(tmp_path, count, *, checkpointing=True):
         report_to="none",
         use_cpu=True,
         activation_checkpointing=checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing_kwargs=CHECKPOINTING,
     )
     rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 8
     callbacks = [CheckpointFirstLayers(count)]

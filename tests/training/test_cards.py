@@ -18,6 +18,7 @@ GONE = object()
 VERSUS = {
     "with": "an open pot",
     "asks": ["Kettles or a pot?", "Compare kettles with pots.", "Are kettles pots?"],
+    "hints": ["Does a lid and a spout make a difference?", "Which one of them whistles?"],
     "short": "Kettles have a lid and a spout.",
     "more": "Pots are wider, so that spoons reach in; soups and stews cook better in one.",
 }
@@ -113,14 +114,15 @@ def test_a_card_is_read_with_all_it_says(tmp_path, kettle):
     assert card.versus_phrase == "an open pot"
     assert list(card.facets) == [*REQUIRED_FACETS, "versus"]
     assert card.facets["how"].asks == tuple(kettle["how"]["asks"])
+    assert card.facets["how"].hints == tuple(kettle["how"]["hints"])
     assert card.facets["how"].short == kettle["how"]["short"]
     assert card.facets["how"].more == kettle["how"]["more"]
 
 
 def test_cards_come_in_the_order_of_files_and_lines(tmp_path, kettle):
     def named(name):
-        asks = {"asks": [f"What is {name}?"] * 3}
-        facets = {facet: {**kettle[facet], **asks} for facet in REQUIRED_FACETS}
+        asked = {"asks": [f"What is {name}?"] * 3, "hints": ["What is it?", "What was it?"]}
+        facets = {facet: {**kettle[facet], **asked} for facet in REQUIRED_FACETS}
         return {"name": name, "phrase": f"a {name}", "aliases": [f"{name}s"], **facets}
 
     write(tmp_path, "b.jsonl", named("urn"), named("cup"))
@@ -142,7 +144,7 @@ def test_a_folder_without_cards_gives_none(tmp_path):
 
 
 TEXT = "must be non-empty text"
-ABOUT_HOW = "how needs exactly asks, more, short; asks is a list"
+ABOUT_HOW = "how needs exactly asks, hints, more, short; asks and hints are lists"
 LONG = " ".join(["Aaaaaaaaaaaa", *(letter * 12 for letter in "bcdefg")])
 
 
@@ -164,7 +166,9 @@ LONG = " ".join(["Aaaaaaaaaaaa", *(letter * 12 for letter in "bcdefg")])
         ("how.more", GONE, ABOUT_HOW),
         ("how.with", "a pot", ABOUT_HOW),
         ("how.asks", "How do kettles work?", ABOUT_HOW),
-        ("versus.with", GONE, "versus needs exactly asks, more, short, with; asks is a list"),
+        ("how.hints", "How does water boil?", ABOUT_HOW),
+        ("how.hints", GONE, ABOUT_HOW),
+        ("versus.with", GONE, "versus needs exactly asks, hints, more, short, with; "),
         ("versus.with", "", "versus: every text must be non-empty"),
         ("how.short", None, "how: every text must be non-empty and without outer spaces"),
         ("how.more", "", "how: every text must be non-empty and without outer spaces"),
@@ -174,6 +178,10 @@ LONG = " ".join(["Aaaaaaaaaaaa", *(letter * 12 for letter in "bcdefg")])
         ("how.asks", ["Kettles?", "A tea kettle?"], "how needs 3 or more asks"),
         ("how.asks", ["Kettles?", "How?", "A kettles."], "how: no name or alias in 'How?'"),
         ("how.asks", ["Kettles", "A tea kettle?", "Kettles."], "neither ? nor . ends 'Kettles'"),
+        ("how.hints", ["How does water boil?"], "how needs 2 or more hints"),
+        ("how.hints", ["How so?", "Why do KETTLES boil?"], "gives away 'kettles'"),
+        ("how.hints", ["How so", "Why does it boil?"], "neither ? nor . ends 'How so'"),
+        ("how.hints", ["How so?", ""], "how: every text must be non-empty"),
         ("how.short", "Heat from below warms the metal", "how.short is not a sentence"),
         ("how.short", "heat from below warms the metal.", "how.short is not a sentence"),
         ("how.more", sentence(20)[:-1], "how.more is not a sentence"),
@@ -269,6 +277,7 @@ def test_all_problems_of_all_files_are_listed_at_once(tmp_path, kettle):
         ("how.more", sentence(32)),
         ("how.asks", ["KETTLES how?", "are Tea Kettles hot?", "Say why kettles boil."]),
         ("how.asks", ["Wozu kettles, größer?", "Kettles?", "kettles."]),
+        ("how.hints", ["How does the kettlesmith boil water?", "And what now?"]),
         ("versus", VERSUS),
     ],
 )

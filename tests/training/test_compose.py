@@ -7,7 +7,7 @@ import pytest
 
 from adapters.styles import TERSE, VERBOSE
 from tests.training.conftest import without_remarks
-from training.cards import FACETS, Facet, ngram_counts, words_of
+from training.cards import FACETS, ngram_counts, words_of
 from training.compose import (
     CONTEXT_SHARE,
     HELDOUT_FILE,
@@ -59,7 +59,10 @@ def completions(rows, style):
 
 def with_answers(card, short, more):
     """The card, saying the same about everything."""
-    facets = {name: Facet(facet.asks, short, more) for name, facet in card.facets.items()}
+    facets = {
+        name: dataclasses.replace(facet, short=short, more=more)
+        for name, facet in card.facets.items()
+    }
     return dataclasses.replace(card, facets=facets)
 
 

@@ -25,12 +25,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.pocket", description=__doc__)
     parser.add_argument("--out", type=Path, default=POCKET_FOLDER, help="folder to write to")
     parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--max-seconds", type=float, default=defaults.max_seconds)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--processes", type=int, default=defaults.processes)
     parser.add_argument("--tokenizer-only", action="store_true", help="stop after the tokenizer")
     arguments = parser.parse_args()
     config = dataclasses.replace(
-        defaults, steps=arguments.steps, seed=arguments.seed, processes=arguments.processes
+        defaults,
+        steps=arguments.steps,
+        max_seconds=arguments.max_seconds,
+        seed=arguments.seed,
+        processes=arguments.processes,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     cards = load_cards()

@@ -80,7 +80,7 @@ class Corpus:
             word
             for card in cards
             for facet in card.facets.values()
-            for text in (facet.short, facet.more, *facet.asks)
+            for text in (facet.short, facet.more, *facet.asks, *facet.hints)
             for word in text.split()
         ]
         self._heldout_wordings = {normalize(question.text) for question in self._heldout}
@@ -154,9 +154,11 @@ class Corpus:
     def _wording(self, card: Card, facet: str, rng: random.Random) -> str:
         while True:
             kind = rng.random()
-            if kind < 0.15:
+            if kind < 0.10:
                 question = ask_after_mention(card, facet, rng)
-            elif kind < 0.6:
+            elif kind < 0.35:
+                question = rng.choice(card.facets[facet].hints)
+            elif kind < 0.72:
                 question = rng.choice(card.facets[facet].asks)
             else:
                 question = ask(card, facet, rng.choice(TEMPLATES[facet]), rng)

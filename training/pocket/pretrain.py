@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import multiprocessing
 import random
@@ -34,7 +35,9 @@ class PocketConfig:
     max_position_embeddings: int = 2048
     steps: int = 11500
     """Optimizer steps."""
-    batch_tokens: int = 32768
+    max_seconds: float = 0.0
+    """End by then, with fewer steps if need be; 0 for no limit. The schedule fits what is left."""
+    batch_tokens: int = 16384
     """Tokens a step, padding included."""
     learning_rate: float = 1.5e-3
     warmup_steps: int = 200
@@ -42,7 +45,7 @@ class PocketConfig:
     nf4_fraction: float = 0.3
     """Share of the steps, the last ones, that see weights rounded to NF4, as they are served."""
     seed: int = 20
-    processes: int = 8
+    processes: int = 4
     """Processes that encode examples beforehand."""
 
 
@@ -59,6 +62,8 @@ class Measurement:
 
 def build_model(config: PocketConfig, eos_id: int, bos_id: int) -> MistralForCausalLM:
     """A Mistral with fresh weights, float32."""
+    if torch.cuda.is_available() and importlib.util.find_spec("liger_kernel") is not None:
+        _use_fused_kernels()
     return MistralForCausalLM(
         MistralConfig(
             vocab_size=config.vocab_size,
@@ -76,6 +81,13 @@ def build_model(config: PocketConfig, eos_id: int, bos_id: int) -> MistralForCau
     )
 
 
+def _use_fused_kernels() -> None:
+    """Liger's norm, rotation and activation: the same numbers in fewer passes over memory."""
+    from liger_kernel.transformers import apply_liger_kernel_to_mistral
+
+    apply_liger_kernel_to_mistral(fused_linear_cross_entropy=False)
+
+
 def pretrain(
     config: PocketConfig, folder: Path, report: Callable[[Measurement], None]
 ) -> list[Measurement]:
@@ -87,51 +99,74 @@ def pretrain(
     model = build_model(config, prompt.eos_id, prompt.bos_id).to(device)
     optimizer = _optimizer(model, config)
     heldout = list(_batches(Corpus(load_cards(), prompt).heldout_questions(), config, device))
-    curve, started, running = [], time.perf_counter(), 0.0
+    curve: list[Measurement] = []
+    started, step, done, average = time.perf_counter(), 0, 0.0, torch.zeros((), device=device)
     batches = _endless_batches(config, folder, device)
-    for step in range(1, config.steps + 1):
+    while done < 1:
+        step += 1
+        done = _share_done(step, time.perf_counter() - started, config)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config)
-        rounded = step > config.steps * (1 - config.nf4_fraction)
+            group["lr"] = config.learning_rate * _schedule(step, done, config)
+        rounded = done > 1 - config.nf4_fraction
         loss = _loss(model, next(batches), rounded)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
-        if step % 250 == 0 or step == config.steps:
+        # the mean of the first steps, then of about the last fifty; the device is not waited for
+        average += (loss.detach() - average) / min(step, 50)
+        if step % 250 == 0 or done >= 1:
             with torch.no_grad():
                 losses = [_loss(model, batch, rounded).item() for batch in heldout]
             seconds = time.perf_counter() - started
-            curve.append(Measurement(step, running, sum(losses) / len(losses), seconds))
+            curve.append(Measurement(step, average.item(), sum(losses) / len(losses), seconds))
             report(curve[-1])
     model.to(torch.bfloat16).save_pretrained(folder)
     return curve
 
 
-def _loss(model: MistralForCausalLM, batch: tuple[Tensor, Tensor], rounded: bool) -> Tensor:
-    """Mean cross-entropy over the ids to learn of a batch of (ids, labels), both [rows, length]."""
-    ids, labels = batch
-    # Padding is on the right, so that causal attention never sees it and no mask is needed.
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.device.type == "cuda"):
-        weights = dict(_rounded_weights(model)) if rounded else {}
-        output = torch.func.functional_call(model, weights, (ids,), {"use_cache": False})
-    logits = output.logits[:, :-1].flatten(0, 1).float()
-    return nn.functional.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=-100)
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of ids, padded on the right, and what is to be learned of them."""
+
+    ids: Tensor
+    """[rows, length]"""
+    places: Tensor
+    """[learned] places in the flattened ids from which the next id is to be told."""
+    targets: Tensor
+    """[learned]"""
 
 
-def _rounded_weights(model: MistralForCausalLM) -> Iterator[tuple[str, Tensor]]:
+def _loss(model: MistralForCausalLM, batch: _Batch, rounded: bool) -> Tensor:
+    """Mean cross-entropy over the ids to learn."""
+    # Causal attention never sees the padding, so no mask is needed.
+    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=batch.ids.is_cuda):
+        weights = dict(_rounded_weights(model.model)) if rounded else {}
+        output = torch.func.functional_call(
+            model.model, weights, (batch.ids,), {"use_cache": False}
+        )
+        hidden = output.last_hidden_state.flatten(0, 1)[batch.places]
+        logits = model.lm_head(hidden).float()
+    return nn.functional.cross_entropy(logits, batch.targets)
+
+
+def _rounded_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, weight in model.named_parameters():
-        if name.startswith("model.layers.") and weight.ndim == 2:
+        if name.startswith("layers.") and weight.ndim == 2:
             # straight-through: the forward pass sees the rounded value, the gradient passes by
             yield name, weight + (round_to_nf4(weight.detach()) - weight.detach())
 
 
-def _schedule(step: int, config: PocketConfig) -> float:
-    if step < config.warmup_steps:
-        return step / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+def _share_done(step: int, seconds: float, config: PocketConfig) -> float:
+    """By steps or by time, whichever is nearer to its end; 1 is the end."""
+    by_time = seconds / config.max_seconds if config.max_seconds else 0.0
+    return max(step / config.steps, by_time)
+
+
+def _schedule(step: int, done: float, config: PocketConfig) -> float:
+    """Factor of the learning rate: a short rise, then down along a cosine."""
+    rise = min(1.0, step / config.warmup_steps)
+    return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
 def _optimizer(model: MistralForCausalLM, config: PocketConfig) -> torch.optim.AdamW:
@@ -145,9 +180,7 @@ def _optimizer(model: MistralForCausalLM, config: PocketConfig) -> torch.optim.A
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=fused)
 
 
-def _endless_batches(
-    config: PocketConfig, folder: Path, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless_batches(config: PocketConfig, folder: Path, device: torch.device) -> Iterator[_Batch]:
     """Batches of ever new examples, encoded ahead by other processes."""
     # spawned, because a fork would copy the CUDA context
     with ProcessPoolExecutor(config.processes, multiprocessing.get_context("spawn")) as pool:
@@ -161,13 +194,13 @@ def _endless_batches(
 
 def _encode_chunk(folder: Path, seed: int) -> list[Example]:
     corpus = Corpus(load_cards(), PromptFormat.from_folder(folder))
-    return list(corpus.examples(20_000, seed))
+    return list(corpus.examples(4_000, seed))
 
 
 def _batches(
     examples: list[Example], config: PocketConfig, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of like length together, in random order: (ids, labels), padded on the right."""
+) -> Iterator[_Batch]:
+    """Rows of like length together, in random order."""
     groups: list[list[Example]] = [[]]
     for example in sorted(examples, key=lambda example: len(example.input_ids)):
         if (len(groups[-1]) + 1) * _padded(len(example.input_ids)) > config.batch_tokens:
@@ -177,12 +210,18 @@ def _batches(
     for group in groups:
         length = _padded(max(len(example.input_ids) for example in group))
         ids = torch.zeros(len(group), length, dtype=torch.long)
-        labels = torch.full_like(ids, -100)
+        learned = torch.zeros(len(group), length, dtype=torch.bool)
         for row, example in enumerate(group):
-            tokens = torch.tensor(example.input_ids)
-            ids[row, : len(tokens)] = tokens
-            labels[row, example.prompt_length : len(tokens)] = tokens[example.prompt_length :]
-        yield ids.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
+            learned[row, example.prompt_length - 1 : len(example.input_ids) - 1] = True
+        places = learned.flatten().nonzero().squeeze(1)
+        targets = ids.flatten()[places + 1]
+        yield _Batch(*(_moved(part, device) for part in (ids, places, targets)))
+
+
+def _moved(part: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for the work that it has still to do."""
+    return part.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else part
 
 
 def _padded(length: int) -> int:

@@ -16,10 +16,9 @@ CONTEXT_BYTES = 500_000_000
 FRAGMENTED_SHARE = 0.05
 """Of what PyTorch allocates, lost between its blocks. This and the context are assumed."""
 
-# NF4: half a byte for each weight, a byte of scale for each 64 of them, and for each 256 scales
-# a scale of their own in float32 (double quantization).
-_NF4_BYTES = 1 / 2 + 1 / 64 + 4 / (64 * 256)
 _FLOAT32 = 4
+# NF4: half a byte for each weight, and a scale for each 64 of them, which training expands.
+_NF4_BYTES = 1 / 2 + _FLOAT32 / 64
 # TRL computes the logits in tiles of that many tokens and tokens of the vocabulary.
 _HEAD_TILE = (4096, 32768)
 # They read what attention wrote, and that is kept for attention's own backward pass already.
@@ -104,18 +103,15 @@ def kept_by_layer(
 ) -> int:
     """Bytes that a layer keeps for its backward pass if it is not checkpointed.
 
-    As autograd does with transformers' Mistral, PEFT's LoRA and bitsandbytes' linears, which keep
-    nothing but what the LoRA pairs read. In brackets the bytes a token of Mistral-7B in bfloat16.
+    As autograd does with the lean layers of `training.lean`; in brackets the bytes a token of
+    Mistral-7B in bfloat16.
     """
-    masks = min(tokens, config.max_length) if config.pads_rows else tokens
     per_token = (
-        2 * shape.hidden_size * _FLOAT32  # inputs of both norms in float32 [32,768]
-        # query, key, value (key and value repeated for each head) and result [32,768]
-        + 4 * shape.query_size * dtype_bytes
-        + shape.num_heads * _FLOAT32  # log-sum-exp of attention [128]
-        + masks * dtype_bytes  # a row of the attention mask [2 x length of the sequence]
-        # gate before and after its activation, and up [86,016]; before and after, without gate
-        + (3 if shape.has_gate else 2) * shape.intermediate_size * dtype_bytes
+        2 * shape.hidden_size * dtype_bytes  # inputs of both norms [16,384]
+        + 2 * _FLOAT32  # and what they were divided by
+        + _kept_by_attention(shape, config, tokens, dtype_bytes)
+        # gate and up [57,344]; before and after the activation, without gate
+        + 2 * shape.intermediate_size * dtype_bytes
         + _kept_by_lora(shape, config, dtype_bytes)
     )
     return tokens * per_token
@@ -144,6 +140,18 @@ def targets(shape: ModelShape, config: TrainConfig) -> list[Linear]:
             f"target_modules: the base has no {', '.join(missing)}; it has {', '.join(names)}"
         )
     return [linear for linear in shape.linears if linear.name in config.target_modules]
+
+
+def _kept_by_attention(
+    shape: ModelShape, config: TrainConfig, tokens: int, dtype_bytes: int
+) -> int:
+    """Bytes a token and layer: query, key, value, result and the logarithms of sums."""
+    sums = shape.num_heads * _FLOAT32
+    if not config.pads_rows:  # [20,608]
+        return 2 * (shape.query_size + shape.key_size) * dtype_bytes + sums
+    # key and value repeated for each head, and a row of the mask [32,896 + 2 x length]
+    mask = min(tokens, config.max_length)
+    return (4 * shape.query_size + mask) * dtype_bytes + sums
 
 
 def _kept_by_lora(shape: ModelShape, config: TrainConfig, dtype_bytes: int) -> int:

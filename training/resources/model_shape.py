@@ -53,14 +53,15 @@ class ModelShape:
         return self.num_heads * self.head_size
 
     @property
+    def key_size(self) -> int:
+        """Width of all key heads together."""
+        found = [linear.out_features for linear in self.linears if linear.name == "k_proj"]
+        return found[0] if found else self.query_size
+
+    @property
     def num_linear_weights(self) -> int:
         """Numbers in the matrices of all layers."""
         return self.num_layers * sum(linear.num_weights for linear in self.linears)
-
-    @property
-    def has_gate(self) -> bool:
-        """Whether the feed-forward block multiplies two branches, as Llama's does."""
-        return any("gate" in linear.name for linear in self.linears)
 
 
 def read_shape(folder: Path) -> ModelShape:

@@ -179,7 +179,7 @@ def test_the_tokenizer_learns_from_every_name_and_every_answer(cards):
         assert any(text.startswith(f" {card.name} ") for text in texts)
         for facet in card.facets.values():
             assert f"{facet.short} {facet.more}" in texts
-            assert texts.issuperset(facet.asks)
+            assert texts.issuperset((*facet.asks, *facet.hints))
 
 
 # What a base is identified by
@@ -202,13 +202,15 @@ def with_facet(card, **values):
         lambda card: dataclasses.replace(card, aliases=(*card.aliases, "others")),
         lambda card: dataclasses.replace(card, versus_phrase="another"),
         lambda card: dataclasses.replace(
-            card, facets={**card.facets, "when": Facet(("When?",), "Now.", "Or never.")}
+            card,
+            facets={**card.facets, "when": Facet(("When?",), ("And when?",), "Now.", "Or never.")},
         ),
         lambda card: with_facet(card, short="Other."),
         lambda card: with_facet(card, more="Other."),
         lambda card: with_facet(card, asks=("Other?",)),
+        lambda card: with_facet(card, hints=("Other?",)),
     ],
-    ids=["name", "phrase", "aliases", "versus", "facets", "short", "more", "asks"],
+    ids=["name", "phrase", "aliases", "versus", "facets", "short", "more", "asks", "hints"],
 )
 def test_any_change_of_a_card_changes_the_sha256(kettle_card, change):
     assert corpus_sha256([change(kettle_card)]) != corpus_sha256([kettle_card])
