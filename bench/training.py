@@ -67,6 +67,7 @@ def run_case(name: str, arguments: argparse.Namespace, base: Path) -> dict[str, 
         "steps": scores["steps"],
         "micro_batch_size": scores["micro_batch_size"],
         "checkpointed_layers": scores["checkpointed_layers"],
+        "checkpointed_mlps": scores["checkpointed_mlps"],
         "peak_gb": scores.get("peak_memory_gb"),
         "estimated_gb": scores["estimated_memory_gb"],
         "train_loss": scores["train_loss"],
@@ -97,7 +98,9 @@ def main() -> int:
     print(f"\n{'case':34} {'train s':>8} {'peak GB':>8} {'estimate':>8} {'loss':>8} {'plan':>10}")
     for row in rows:
         peak = "-" if row["peak_gb"] is None else f"{row['peak_gb']:.1f}"
-        plan = f"{row['micro_batch_size']} x {row['checkpointed_layers']}"
+        plan = (
+            f"{row['micro_batch_size']} x {row['checkpointed_layers']}+{row['checkpointed_mlps']}"
+        )
         print(
             f"{row['case']:34} {row['train_seconds']:8.1f} {peak:>8} "
             f"{row['estimated_gb']:8.1f} {row['train_loss']:8.4f} {plan:>10}"

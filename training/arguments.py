@@ -10,7 +10,7 @@ from trl import DPOConfig, KTOConfig, SFTConfig
 from training.budget import MOST_STEPS
 from training.config import TrainConfig
 
-CHECKPOINTING = {"use_reentrant": True}
+CHECKPOINTING: dict[str, Any] = {"use_reentrant": True}
 """The older of PyTorch's two ways: it records nothing the first time, where the newer one calls
 Python for every tensor that is kept, and so takes twice as long where the GPU waits for Python."""
 # The same update, of all parameters in a few kernels.

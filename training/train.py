@@ -165,6 +165,7 @@ def _fit(
             "steps": result.global_step,
             "micro_batch_size": final.micro_batch_size,
             "checkpointed_layers": final.checkpointed_layers,
+            "checkpointed_mlps": final.checkpointed_mlps,
             "estimated_memory_gb": final.estimate.allocated / 1e9,
             **scores,
         }

@@ -125,7 +125,7 @@ def make_trainer(
     lengths = row_lengths(rows.to_dict(), config.method)
     tokens = largest_micro_batch(trainer, lengths, padded=config.pads_rows)
     plan = with_known_batches(plan, around.room, config, tokens)
-    trainer.add_callback(CheckpointFirstLayers(plan.checkpointed_layers))
+    trainer.add_callback(CheckpointFirstLayers(plan.checkpointed_layers, plan.checkpointed_mlps))
     return trainer, plan
 
 

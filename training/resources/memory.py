@@ -19,6 +19,8 @@ FRAGMENTED_SHARE = 0.05
 _FLOAT32 = 4
 # NF4: half a byte for each weight, and a scale for each 64 of them, which training expands.
 _NF4_BYTES = 1 / 2 + _FLOAT32 / 64
+MLP = "mlp"
+"""The feed-forward block of a layer, by the name that transformers gives it."""
 # TRL computes the logits in tiles of that many tokens and tokens of the vocabulary.
 _HEAD_TILE = (4096, 32768)
 # They read what attention wrote, and that is kept for attention's own backward pass already.
@@ -60,27 +62,34 @@ def estimate(
     *,
     tokens: int,
     checkpointed_layers: int,
+    checkpointed_mlps: int = 0,
     dtype_bytes: int = 2,
 ) -> MemoryEstimate:
     """The peak of an optimizer step over micro-batches of at most `tokens`, padding included.
 
-    The checkpointed layers are taken to be the first ones: their turn comes when the backward
-    pass has given back what the others kept. `dtype_bytes` is 4 where the model computes in
-    float32.
+    The checkpointed layers are taken to be the first ones, those of which only the feed-forward
+    block is checkpointed the next: their turn comes when the backward pass has given back what the
+    others kept. `dtype_bytes` is 4 where the model computes in float32.
 
     Raises:
         ValueError: `target_modules` names what the base does not have.
     """
     layer = kept_by_layer(shape, config, tokens=tokens, dtype_bytes=dtype_bytes)
     layer_input = tokens * shape.hidden_size * dtype_bytes
-    kept_layers = shape.num_layers - checkpointed_layers
-    activations = checkpointed_layers * layer_input + kept_layers * layer
+    mlp = _kept_by_mlp(shape, config, dtype_bytes) * tokens - layer_input
+    whole_layers = shape.num_layers - checkpointed_layers - checkpointed_mlps
+    activations = (
+        checkpointed_layers * layer_input + checkpointed_mlps * (layer - mlp) + whole_layers * layer
+    )
+    computed_again = 0
+    if not whole_layers:
+        computed_again = mlp if checkpointed_mlps else layer
     trained = num_trained(shape, config)
     embedding_gradient = shape.vocab_size * shape.hidden_size * dtype_bytes
     update = trained * _FLOAT32  # AdamW's square roots
     workspace = max(
         _head_bytes(shape, tokens, dtype_bytes),
-        (0 if kept_layers else layer) + _backward_bytes(shape, config, tokens, dtype_bytes),
+        computed_again + _backward_bytes(shape, config, tokens, dtype_bytes),
         # what follows when all activations are given back
         max(embedding_gradient, update) - activations,
     )
@@ -110,9 +119,8 @@ def kept_by_layer(
         2 * shape.hidden_size * dtype_bytes  # inputs of both norms [16,384]
         + 2 * _FLOAT32  # and what they were divided by
         + _kept_by_attention(shape, config, tokens, dtype_bytes)
-        # gate and up [57,344]; before and after the activation, without gate
-        + 2 * shape.intermediate_size * dtype_bytes
-        + _kept_by_lora(shape, config, dtype_bytes)
+        + _kept_by_lora(shape, config, dtype_bytes, mlp=False)
+        + _kept_by_mlp(shape, config, dtype_bytes)
     )
     return tokens * per_token
 
@@ -154,23 +162,25 @@ def _kept_by_attention(
     return (4 * shape.query_size + mask) * dtype_bytes + sums
 
 
-def _kept_by_lora(shape: ModelShape, config: TrainConfig, dtype_bytes: int) -> int:
-    """Bytes a token and layer, for the gradients of the LoRA pairs."""
-    chosen = targets(shape, config)
+def _kept_by_mlp(shape: ModelShape, config: TrainConfig, dtype_bytes: int) -> int:
+    """Bytes a token and layer: gate and up [57,344], or before and after the activation."""
+    own = 2 * shape.intermediate_size * dtype_bytes
+    return own + _kept_by_lora(shape, config, dtype_bytes, mlp=True)
+
+
+def _kept_by_lora(shape: ModelShape, config: TrainConfig, dtype_bytes: int, *, mlp: bool) -> int:
+    """Bytes a token and layer, for the gradients of the LoRA pairs of one half of a layer."""
+    chosen = [linear for linear in targets(shape, config) if (linear.block == MLP) is mlp]
     kept = len(chosen) * config.lora_r * dtype_bytes  # between the two of a pair [224]
     if config.dora:
         # both summands of each output, which its magnitude multiplies; not measured
         kept += sum(2 * linear.out_features * dtype_bytes for linear in chosen)
     if config.lora_dropout > 0:
-        # Each pair has a dropped copy of its input, and which numbers were dropped [118,784].
+        # Each pair has a dropped copy of its input, and which numbers were dropped [116,736].
         return kept + sum(linear.in_features * (dtype_bytes + 1) for linear in chosen)
-    # Pairs of a block that read the same share it: q|k|v, gate|up, down [45,056].
-    inputs = {
-        (linear.block, linear.in_features)
-        for linear in chosen
-        if linear.name not in _OUTPUT_PROJECTIONS
-    }
-    return kept + sum(in_features * dtype_bytes for _, in_features in inputs)
+    # Pairs that read the same share it: q|k|v, gate|up, down [45,056].
+    inputs = {linear.in_features for linear in chosen if linear.name not in _OUTPUT_PROJECTIONS}
+    return kept + sum(inputs) * dtype_bytes
 
 
 def _weight_bytes(shape: ModelShape, config: TrainConfig, dtype_bytes: int) -> int:

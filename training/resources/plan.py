@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.config import Method, TrainConfig
-from training.resources.memory import MemoryEstimate, estimate
+from training.resources.memory import MLP, MemoryEstimate, estimate
 from training.resources.model_shape import ModelShape
 
 CPU_MICRO_BATCH = 4
@@ -36,6 +36,8 @@ class Plan:
     checkpointed_layers: int
     """So many layers, counted from the first one, keep their input only and compute the rest
     again in the backward pass."""
+    checkpointed_mlps: int
+    """Of so many layers after them, the feed-forward block does."""
     tokens: int
     """The largest micro-batch that can occur, padding included."""
     estimate: MemoryEstimate
@@ -51,7 +53,7 @@ def choose_plan(
     num_gpus: int = 1,
     dtype_bytes: int = 2,
 ) -> Plan:
-    """The largest micro-batch, and for it the fewest checkpointed layers, that fit the memory.
+    """The largest micro-batch, and for it the least checkpointing, that fit the memory.
 
     What the settings fix is kept. `lengths` are those of `row_lengths`; `free_bytes` is None on the
     CPU.
@@ -65,13 +67,16 @@ def choose_plan(
     sizes = _micro_batch_sizes(config, num_gpus)
     if free_bytes is None:
         fitting = [size for size in sizes if size <= CPU_MICRO_BATCH or config.micro_batch_size]
-        layers = shape.num_layers if config.gradient_checkpointing is True else 0
-        return _plan(shape, config, lengths, (fitting[0], layers), dtype_bytes)
+        again = _choices(shape, config)[0] if config.gradient_checkpointing is True else (0, 0)
+        tokens = most_tokens(lengths, fitting[0], padded=config.pads_rows)
+        return _plan(Room(shape, None, dtype_bytes), config, fitting[0], tokens, again)
     budget = usable_bytes(config, free_bytes)
     smallest: Plan | None = None
+    room = Room(shape, free_bytes, dtype_bytes)
     for size in sizes:
-        for layers in _layer_counts(shape, config):
-            plan = _plan(shape, config, lengths, (size, layers), dtype_bytes)
+        tokens = most_tokens(lengths, size, padded=config.pads_rows)
+        for again in _choices(shape, config):
+            plan = _plan(room, config, size, tokens, again)
             if plan.estimate.total <= budget:
                 return plan
             if smallest is None or plan.estimate.total < smallest.estimate.total:
@@ -81,22 +86,16 @@ def choose_plan(
 
 
 def with_known_batches(plan: Plan, room: Room, config: TrainConfig, tokens: int) -> Plan:
-    """The same with the fewest checkpointed layers for `tokens`, the largest micro-batch there is.
+    """The same with as little checkpointed as `tokens` ask for, the largest micro-batch there is.
 
     Rows in the order that training takes them are far from the worst that could come together.
     """
     if room.free_bytes is None or config.gradient_checkpointing != "auto":
         return plan
-    for layers in range(plan.checkpointed_layers):
-        memory = estimate(
-            room.shape,
-            config,
-            tokens=tokens,
-            checkpointed_layers=layers,
-            dtype_bytes=room.dtype_bytes,
-        )
-        if memory.total <= usable_bytes(config, room.free_bytes):
-            return Plan(plan.micro_batch_size, layers, tokens, memory)
+    for again in _choices(room.shape, config):
+        found = _plan(room, config, plan.micro_batch_size, tokens, again)
+        if found.estimate.total <= usable_bytes(config, room.free_bytes):
+            return found
     return plan
 
 
@@ -129,18 +128,18 @@ def most_tokens(lengths: Sequence[int], micro_batch_size: int, *, padded: bool) 
 
 
 def _plan(
-    shape: ModelShape,
-    config: TrainConfig,
-    lengths: Sequence[int],
-    choice: tuple[int, int],
-    dtype_bytes: int,
+    room: Room, config: TrainConfig, micro_batch_size: int, tokens: int, again: tuple[int, int]
 ) -> Plan:
-    size, layers = choice
-    tokens = most_tokens(lengths, size, padded=config.pads_rows)
+    layers, mlps = again
     memory = estimate(
-        shape, config, tokens=tokens, checkpointed_layers=layers, dtype_bytes=dtype_bytes
+        room.shape,
+        config,
+        tokens=tokens,
+        checkpointed_layers=layers,
+        checkpointed_mlps=mlps,
+        dtype_bytes=room.dtype_bytes,
     )
-    return Plan(size, layers, tokens, memory)
+    return Plan(micro_batch_size, layers, mlps, tokens, memory)
 
 
 def _micro_batch_sizes(config: TrainConfig, num_gpus: int) -> list[int]:
@@ -158,15 +157,19 @@ def _micro_batch_sizes(config: TrainConfig, num_gpus: int) -> list[int]:
     return [size for size in range(rows, smallest - 1, -1) if rows % size == 0]
 
 
-def _layer_counts(shape: ModelShape, config: TrainConfig) -> Sequence[int]:
-    """What may be chosen, fastest first.
+def _choices(shape: ModelShape, config: TrainConfig) -> Sequence[tuple[int, int]]:
+    """Whole layers and feed-forward blocks that may be checkpointed, fastest first.
 
-    All layers are never needed: what the last one keeps has the room that it would be computed
-    again in anyway.
+    A feed-forward block gives most of a layer's memory back for half of its work. All layers are
+    never needed: what the last one keeps has the room that it would be computed again in anyway.
     """
-    if config.gradient_checkpointing == "auto":
-        return range(shape.num_layers)
-    return [shape.num_layers if config.gradient_checkpointing else 0]
+    count = shape.num_layers
+    if config.gradient_checkpointing != "auto":
+        return [(count if config.gradient_checkpointing else 0, 0)]
+    if any(linear.block == MLP for linear in shape.linears):
+        blocks = [(0, mlps) for mlps in range(count + 1)]
+        return blocks + [(layers, count - layers) for layers in range(1, count)]
+    return [(layers, 0) for layers in range(count)]
 
 
 def _misfit(config: TrainConfig, smallest: Plan, budget: int, free_bytes: int) -> str:
