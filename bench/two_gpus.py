@@ -4,6 +4,7 @@ Shows seconds per step, the speed-up, and how far the losses lie apart (what is 
 and, unless it is set to 0, of dropout).
 
     python -m bench.two_gpus --work FOLDER                         # two CUDA devices, 16 GB of disk
+    … --set padding_free=true --set effective_batch_size=64        # enough for two to be busy with
     python -m bench.two_gpus --work FOLDER --device cpu --steps 3  # the bundled base, a smoke test
 """
 

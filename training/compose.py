@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from training.wording import in_context
 DATA_FOLDER = Path(__file__).parent / "data"
 PAIRS_FILE = DATA_FOLDER / "verbosity_pairs.jsonl"
 HELDOUT_FILE = DATA_FOLDER / "verbosity_heldout.jsonl"
+_INNER_STOP = re.compile(r"[.!?](?=.)")
+_INNER_STOP_FACTOR = 6
 POCKET_FOLDER = Path(__file__).parent.parent / "models" / "pocket"
 
 NUM_QUESTIONS = 800
@@ -131,7 +134,7 @@ def compose_pairs(cards: list[Card], prompt: PromptFormat) -> list[dict[str, str
     # Whole rounds over all cards, so that each gives its share of the questions.
     while len(questions) < NUM_QUESTIONS:
         for card in rng.sample(cards, min(len(cards), NUM_QUESTIONS - len(questions))):
-            questions.append(_choose_question(card, taken, rng))
+            questions.append(_choose_question(card, prompt, taken, rng))
     return list(_rows(questions, prompt, rng))
 
 
@@ -160,11 +163,15 @@ def _rows(
         raise ValueError("\n".join(problems))
 
 
-def _choose_question(card: Card, taken: set[str], rng: random.Random) -> Question:
+def _choose_question(
+    card: Card, prompt: PromptFormat, taken: set[str], rng: random.Random
+) -> Question:
     """One of the card's own questions or a template, in a wording not yet taken; takes it."""
+    tokens = {name: len(prompt.encode_words(terse_answer(card, name))) for name in card.facets}
+    # the odd answer of many rare words is for long answers only
+    facets = [name for name in card.facets if tokens[name] <= MAX_TERSE_TOKENS] or [*card.facets]
     while True:
-        facets = list(card.facets)
-        facet = rng.choices(facets, [_FACET_WEIGHTS[facet] for facet in facets])[0]
+        facet = rng.choices(facets, [_weight(card, facet) for facet in facets])[0]
         kind = rng.random()
         if kind < OWN_QUESTION_SHARE:
             text = rng.choice(card.facets[facet].asks)
@@ -181,6 +188,12 @@ def _choose_question(card: Card, taken: set[str], rng: random.Random) -> Questio
         if rng.random() < CONTEXT_SHARE:
             text = in_context(text, rng)
         return Question(card, facet, text)
+
+
+def _weight(card: Card, facet: str) -> float:
+    """How often a facet is asked about; answers with a full stop inside teach where none ends."""
+    inside = _INNER_STOP.search(card.facets[facet].short) is not None
+    return _FACET_WEIGHTS[facet] * (_INNER_STOP_FACTOR if inside else 1)
 
 
 def link(facet: str, sentence: str, rng: random.Random) -> str:

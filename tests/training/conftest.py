@@ -20,26 +20,46 @@ KETTLE = {
     "aliases": ["tea kettles", "kettles"],
     "definition": {
         "asks": ["What is a tea kettle?", "Tell me what kettles are.", "tea kettles are what?"],
+        "hints": [
+            "What do you call a pot with a spout for hot drinks?",
+            "The thing that whistles on the stove.",
+        ],
         "short": "A tea kettle boils water for drinks.",
         "more": "Its spout pours without a spill, and the lid holds steam back until it whistles.",
     },
     "how": {
         "asks": ["How does a tea kettle work?", "How do kettles boil?", "Explain kettles."],
+        "hints": [
+            "How does water on the stove come to boil?",
+            "What makes the pot whistle?",
+        ],
         "short": "Heat from below warms the metal and then the water.",
         "more": "Bubbles rise once vapor presses as hard as air does, near 100 degrees by the sea.",
     },
     "why": {
         "asks": ["Why own a tea kettle?", "Why do people like kettles?", "What good are kettles?"],
+        "hints": [
+            "Why heat water under a lid?",
+            "What saves fuel when boiling water?",
+        ],
         "short": "Closed vessels lose little heat, which saves fuel.",
         "more": "An open pot of equal size needs about a third longer for each liter it brings up.",
     },
     "example": {
         "asks": ["Name a tea kettle.", "Give an example of kettles.", "Which kettles are known?"],
+        "hints": [
+            "Which iron vessel is poured in Morioka?",
+            "Name a famous pot of iron.",
+        ],
         "short": "Japanese tetsubin are cast from iron.",
         "more": "Makers in Morioka have poured them since the 1600s, often with a pattern of hail.",
     },
     "limit": {
         "asks": ["What limits kettles?", "What harms a tea kettle?", "Do kettles wear out?"],
+        "hints": [
+            "Why is there a crust where the water boils?",
+            "What does hard water leave behind?",
+        ],
         "short": "Hard tap water leaves scale on the inside.",
         "more": "The crust slows heating down; vinegar dissolves it within an hour or so at home.",
     },

@@ -89,14 +89,14 @@ def test_a_shipped_configuration_trains_the_two_styles_on_the_shipped_rows(path)
     assert config.evaluate_prompts == 25
 
 
-def check_golden_values(config):
+def check_golden_values(config, optimizer="adamw_torch"):
     assert config.quantization == "nf4"
     assert (config.lora_r, config.lora_alpha, config.lora_dropout) == (16, 32, 0.05)
     assert config.target_modules == LINEAR_LAYERS
     assert config.learning_rate == 2e-4
     assert config.lr_scheduler == "cosine"
     assert config.warmup_fraction == 0.03
-    assert config.optimizer == "adamw_torch"
+    assert config.optimizer == optimizer
     assert config.weight_decay == 0.0
     assert (config.epochs, config.max_steps) == (1, -1)
     assert config.effective_batch_size == 16

@@ -1,8 +1,7 @@
 """Attention over rows that lie end to end in one sequence, each row to itself.
 
 As transformers does it with PyTorch's `scaled_dot_product_attention`, a mask over all pairs of
-tokens keeps rows apart, and most of the work goes into pairs that it hides; on Hopper GPUs,
-cuDNN's kernel besides prepares anew for every length of a batch, for a second and more.
+tokens keeps rows apart, and most of the work goes into pairs that it hides.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from peft import PeftModel
 
 from training.lean.attention import use_attention_by_row
@@ -14,6 +15,8 @@ def make_lean(model: PeftModel, *, rows_end_to_end: bool) -> None:
 
     `rows_end_to_end` tells that batches are laid out without padding.
     """
+    # cuDNN's attention prepares anew for every length of a batch, on Hopper for a second and more.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     fuse_lora(model)
     lighten_layers(model)
     if rows_end_to_end:

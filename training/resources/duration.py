@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.config import TrainConfig
+from training.resources.memory import MLP
 from training.resources.model_shape import ModelShape
+from training.resources.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,18 @@ class Speed:
     """The same with LoRA dropout, which starts more of them."""
 
 
-# Fitted to the H200's runs in docs/train.md (124 to 3,800 tokens in a micro-batch).
-_SPEEDS = {"NVIDIA H200": Speed(4.1e14, 1.1e-3, 1.7e-3)}
+# Fitted to the H200's runs in docs/train.md (1,200 to 4,400 tokens in a micro-batch).
+_SPEEDS = {"NVIDIA H200": Speed(4.1e14, 1.1e-3, 1.5e-3)}
+_MLP_STARTS = 0.5
+"""Share of a layer's kernels that belong to its feed-forward block."""
 
 
 def estimate_seconds(
     shape: ModelShape,
     config: TrainConfig,
     lengths: Sequence[int],
+    plan: Plan,
     *,
-    micro_batch_size: int,
-    checkpointed_layers: int,
     gpu: str | None,
 ) -> float | None:
     """Seconds that all optimizer steps take on one GPU, evaluation and loading not counted.
@@ -47,15 +50,18 @@ def estimate_seconds(
     if speed is None:
         return None
     num_micro_batches = num_steps(config, len(lengths)) * (
-        config.effective_batch_size // micro_batch_size
+        config.effective_batch_size // plan.micro_batch_size
     )
-    tokens = usual_tokens(lengths, micro_batch_size, padded=config.pads_rows)
-    again = checkpointed_layers / shape.num_layers
+    tokens = usual_tokens(lengths, plan.micro_batch_size, padded=config.pads_rows)
+    layers = plan.checkpointed_layers / shape.num_layers
+    mlps = plan.checkpointed_mlps / shape.num_layers
+    in_mlps = sum(linear.num_weights for linear in shape.linears if linear.block == MLP)
+    weights_again = layers + mlps * in_mlps * shape.num_layers / shape.num_linear_weights
     # The base is frozen: the backward pass computes the gradients of inputs only, with as many
     # operations as the forward pass, but it starts twice as many kernels.
-    operations = 2 * shape.num_linear_weights * tokens * (2 + again)
+    operations = 2 * shape.num_linear_weights * tokens * (2 + weights_again)
     a_pass = speed.pass_seconds_with_dropout if config.lora_dropout > 0 else speed.pass_seconds
-    starts = a_pass * shape.num_layers * (3 + again)
+    starts = a_pass * shape.num_layers * (3 + layers + _MLP_STARTS * mlps)
     return num_micro_batches * (operations / speed.operations_per_second + starts)
 
 

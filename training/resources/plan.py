@@ -99,6 +99,17 @@ def with_known_batches(plan: Plan, room: Room, config: TrainConfig, tokens: int)
     return plan
 
 
+def describe_checkpointing(plan: Plan, num_layers: int) -> str:
+    """'3 of 32 layers checkpointed, and the feed-forward blocks of 29 more'."""
+    blocks = f"the feed-forward blocks of {plan.checkpointed_mlps}"
+    if plan.checkpointed_layers:
+        more = f", and {blocks} more" if plan.checkpointed_mlps else ""
+        return f"{plan.checkpointed_layers} of {num_layers} layers checkpointed{more}"
+    if plan.checkpointed_mlps:
+        return f"{blocks} of {num_layers} layers checkpointed"
+    return "no layer checkpointed"
+
+
 def row_lengths(columns: Mapping[str, Sequence[Sequence[Any]]], method: Method) -> list[int]:
     """Tokens that a forward pass reads for each row, from the columns of `dataset.encode`.
 
@@ -191,6 +202,6 @@ def _misfit(config: TrainConfig, smallest: Plan, budget: int, free_bytes: int) -
         f"training does not fit the memory: {budget / 1e9:.1f} GB may be used "
         f"({free_bytes / 1e9:.1f} GB are free), but at least {memory.total / 1e9:.1f} GB are "
         f"needed for micro-batches of {smallest.micro_batch_size} rows ({smallest.tokens} tokens) "
-        f"with {smallest.checkpointed_layers} layers checkpointed, {fixed / 1e9:.1f} GB of that "
+        f"with as much checkpointed as the settings allow, {fixed / 1e9:.1f} GB of that "
         f"before any row is read; {', or '.join(advice)}"
     )

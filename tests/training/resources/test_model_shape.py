@@ -25,7 +25,7 @@ def test_the_shape_of_a_base_is_read_from_its_files(base):
     assert shape.num_other_weights == 2 * 6144 * 64 + 5 * 64
     assert (shape.num_layers, shape.hidden_size, shape.intermediate_size) == (2, 64, 96)
     assert (shape.num_heads, shape.head_size, shape.vocab_size) == (4, 16, 6144)
-    assert shape.has_gate
+    assert shape.key_size == 32
 
 
 def test_the_bundled_base_has_heads_wider_than_its_layers():

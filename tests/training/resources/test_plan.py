@@ -1,7 +1,17 @@
+import dataclasses
+
 import pytest
 
 from tests.training.shapes import MISTRAL_7B, settings
-from training.resources.plan import choose_plan, most_tokens, row_lengths, usable_bytes
+from training.resources.memory import estimate
+from training.resources.plan import (
+    Plan,
+    choose_plan,
+    describe_checkpointing,
+    most_tokens,
+    row_lengths,
+    usable_bytes,
+)
 
 GB = 10**9
 LENGTHS = [50, 200] * 800
@@ -14,42 +24,70 @@ def plan(free_gb=80.0, lengths=LENGTHS, *, num_gpus=1, **values):
 
 def choice(*arguments, **values):
     found = plan(*arguments, **values)
-    return found.micro_batch_size, found.checkpointed_layers
+    return found.micro_batch_size, found.checkpointed_layers, found.checkpointed_mlps
 
 
 # What is chosen
 
 
 def test_with_room_for_everything_nothing_is_computed_twice():
-    assert choice(80) == (16, 0)
+    assert choice(80) == (16, 0, 0)
 
 
-def test_with_less_room_as_few_layers_as_needed_are_checkpointed():
-    found = plan(80, memory_gb=12)
+def test_with_less_room_feed_forward_blocks_are_checkpointed_then_whole_layers():
+    choices = [choice(80, memory_gb=budget) for budget in (30, 24, 20, 16, 12, 9)]
 
-    assert found.micro_batch_size == 16
-    assert 0 < found.checkpointed_layers < 32
-    assert found.estimate.total <= 12 * GB
-    fixed = {"memory_gb": 12, "micro_batch_size": 16, "gradient_checkpointing": "auto"}
-    assert choice(80, **fixed) == (16, found.checkpointed_layers)
+    assert {size for size, _, _ in choices} == {16}
+    assert choices[0] == (16, 0, 0)
+    assert 0 < choices[2][2] < 32
+    assert choices[2][1] == 0
+    assert choices[-1][1] > 0
+    for _, layers, mlps in choices:
+        assert layers == 0 or layers + mlps == 32
 
 
-def test_one_layer_less_would_not_have_fitted():
-    from training.resources.memory import estimate
+@pytest.mark.parametrize("budget", [10, 12, 16, 20])
+def test_what_is_chosen_fits_and_one_less_would_not_have(budget):
+    found = plan(80, memory_gb=budget)
+    layers, mlps = found.checkpointed_layers, found.checkpointed_mlps
+    less = (layers - 1, mlps + 1) if layers else (0, mlps - 1)
 
-    found = plan(80, memory_gb=12)
-    less = estimate(
+    tighter = estimate(
         MISTRAL_7B,
         settings(),
         tokens=found.tokens,
-        checkpointed_layers=found.checkpointed_layers - 1,
+        checkpointed_layers=less[0],
+        checkpointed_mlps=less[1],
     )
 
-    assert less.total > 12 * GB
+    assert found.estimate.total <= budget * GB < tighter.total
+
+
+def test_a_model_without_such_blocks_has_whole_layers_checkpointed():
+    linears = tuple(dataclasses.replace(linear, block="") for linear in MISTRAL_7B.linears)
+    shape = dataclasses.replace(MISTRAL_7B, linears=linears)
+
+    found = choose_plan(shape, settings(memory_gb=12), LENGTHS, 80 * GB)
+
+    assert found.checkpointed_layers > 0
+    assert found.checkpointed_mlps == 0
+
+
+@pytest.mark.parametrize(
+    ("layers", "mlps", "text"),
+    [
+        (0, 0, "no layer checkpointed"),
+        (0, 9, "the feed-forward blocks of 9 of 32 layers checkpointed"),
+        (32, 0, "32 of 32 layers checkpointed"),
+        (3, 29, "3 of 32 layers checkpointed, and the feed-forward blocks of 29 more"),
+    ],
+)
+def test_checkpointing_is_told_in_words(layers, mlps, text):
+    assert describe_checkpointing(Plan(16, layers, mlps, 0, None), 32) == text
 
 
 def test_fewer_rows_at_once_come_only_when_checkpointing_does_not_suffice():
-    sizes = [plan(80, memory_gb=budget).micro_batch_size for budget in (6, 6.5, 7, 8, 12)]
+    sizes = [plan(80, memory_gb=budget).micro_batch_size for budget in (6.4, 6.7, 7, 8, 12)]
 
     assert sizes == sorted(sizes)
     assert sizes[0] < 16
@@ -57,7 +95,7 @@ def test_fewer_rows_at_once_come_only_when_checkpointing_does_not_suffice():
 
 
 def test_rows_at_once_divide_the_batch():
-    for budget in (6, 6.5, 7, 8):
+    for budget in (6.4, 6.7, 7, 8):
         assert 12 % plan(80, memory_gb=budget, effective_batch_size=12).micro_batch_size == 0
 
 
@@ -102,7 +140,7 @@ def test_given_checkpointing_is_kept(setting, layers):
 
 
 def test_rows_are_given_up_before_a_setting_is():
-    assert choice(13, gradient_checkpointing=False, memory_gb=12) == (2, 0)
+    assert choice(13, gradient_checkpointing=False, memory_gb=12) == (4, 0, 0)
 
 
 # Which memory
@@ -122,11 +160,11 @@ def test_a_memory_budget_counts_as_far_as_it_is_there():
 
 @pytest.mark.parametrize(("effective", "size"), [(16, 4), (12, 4), (6, 3), (10, 2), (7, 1), (2, 2)])
 def test_a_cpu_takes_up_to_four_rows_and_computes_nothing_twice(effective, size):
-    assert choice(None, effective_batch_size=effective) == (size, 0)
+    assert choice(None, effective_batch_size=effective) == (size, 0, 0)
 
 
 def test_a_cpu_keeps_to_what_is_given():
-    assert choice(None, micro_batch_size=8, gradient_checkpointing=True) == (8, 32)
+    assert choice(None, micro_batch_size=8, gradient_checkpointing=True) == (8, 32, 0)
 
 
 # What is refused
@@ -139,8 +177,7 @@ def test_what_fits_nowhere_is_refused_with_the_numbers_and_what_to_change():
     text = str(refusal.value)
     assert "5.0 GB may be used (24.0 GB are free)" in text
     assert "at least 17." in text
-    assert "4 rows (800 tokens) with 32 layers checkpointed" not in text  # 31 take no more
-    assert "4 rows (800 tokens) with 31 layers checkpointed" in text
+    assert "4 rows (800 tokens) with as much checkpointed as the settings allow" in text
     for advice in ("memory_gb", "micro_batch_size", "padding_free", "quantization", "max_length"):
         assert advice in text
 

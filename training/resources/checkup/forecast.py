@@ -9,7 +9,7 @@ from training.resources.checkup.device import DeviceFacts
 from training.resources.checkup.finding import Finding, readable_bytes
 from training.resources.duration import estimate_seconds, num_steps
 from training.resources.model_shape import ModelShape
-from training.resources.plan import Plan, choose_plan
+from training.resources.plan import Plan, choose_plan, describe_checkpointing
 
 _MANY_WEIGHTS_ON_A_CPU = 500_000_000
 
@@ -38,12 +38,9 @@ def check_forecast(
 
 def _describe(plan: Plan, shape: ModelShape, config: TrainConfig) -> str:
     steps = config.effective_batch_size // plan.micro_batch_size
-    layers = f"{plan.checkpointed_layers} of {shape.num_layers} layers checkpointed"
-    if plan.checkpointed_layers == 0:
-        layers = "no layer checkpointed"
     return (
         f"{plan.micro_batch_size} rows at once (at most {plan.tokens} tokens) x {steps} per step, "
-        f"{layers}"
+        f"{describe_checkpointing(plan, shape.num_layers)}"
     )
 
 
@@ -68,14 +65,7 @@ def _duration(
     lengths: Sequence[int],
     device: DeviceFacts,
 ) -> Finding:
-    seconds = estimate_seconds(
-        shape,
-        config,
-        lengths,
-        micro_batch_size=plan.micro_batch_size,
-        checkpointed_layers=plan.checkpointed_layers,
-        gpu=device.name or None,
-    )
+    seconds = estimate_seconds(shape, config, lengths, plan, gpu=device.name or None)
     if config.hours:
         return Finding("ok", "time", f"{config.hours:g} hours, as the budget says")
     steps = num_steps(config, len(lengths))
