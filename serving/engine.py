@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
@@ -197,6 +198,8 @@ class ModelEngine:
         except Exception as error:
             logger.exception("the engine is dead")
             self._die(core, error)
+        finally:
+            gc.unfreeze()
 
     def _load(self) -> EngineCore:
         started = time.monotonic()
@@ -207,6 +210,9 @@ class ModelEngine:
             self._config, self._manifest, loaded.prompt, kv_cache_tokens=core.kv_cache_tokens
         )
         self._core = core
+        # Python looks through all objects now and then; through those of the libraries and the
+        # model it takes up to half a second, in the middle of somebody's answer.
+        gc.freeze()
         self._beat = time.monotonic()
         logger.info(
             "%s with adapter %s is ready on %s after %.1f s: %s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ def load(config: EngineConfig, *, with_adapter: bool = True) -> LoadedModel:
     if with_adapter:
         model = attach_adapter(model, config.adapter)
     step_model = lay_out(model.eval(), config)
+    gc.collect()  # what loading leaves behind holds tensors
     unused = set(range(prompt.num_tokens, step_model.vocab_size))
     return LoadedModel(
         model=step_model,

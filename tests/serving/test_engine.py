@@ -1,3 +1,4 @@
+import gc
 import json
 import shutil
 import threading
@@ -227,6 +228,16 @@ def test_an_engine_that_was_not_started_is_loading(tiny):
 
 def test_a_ready_engine_has_nothing_to_explain(engine):
     assert (engine.status().state, engine.status().detail) == ("ready", "")
+
+
+def test_the_garbage_collector_passes_over_what_is_loaded_while_the_engine_runs(start_engine):
+    before = gc.get_freeze_count()
+
+    engine = start_engine()
+
+    assert gc.get_freeze_count() > before + 1000
+    engine.stop()
+    wait_until(lambda: gc.get_freeze_count() == 0)
 
 
 def test_the_status_describes_what_runs(start_engine, tiny):
