@@ -70,7 +70,7 @@ class _LinearWithPair(torch.autograd.Function):
         base, scaling = frozen
         bias = None if base.bias is None else base.bias.to(x.dtype)
         result = linear(x, _expanded(base, x.dtype), bias)
-        inputs = (x if dropped is None else dropped).view(-1, x.shape[-1])
+        inputs = (x if dropped is None else dropped).reshape(-1, x.shape[-1])
         down = down.to(x.dtype)
         up = torch.mul(up, scaling, out=torch.empty_like(up, dtype=x.dtype))
         hidden = inputs @ down.t()

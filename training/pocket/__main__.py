@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -18,31 +19,31 @@ from training.pocket.corpus import corpus_sha256, corpus_texts
 from training.pocket.pretrain import Measurement, PocketConfig, pretrain
 from training.pocket.tokenizer import save_tokenizer, train_tokenizer
 
+RECORD = "pretraining.json"
+
 
 def main() -> int:
     """Train the tokenizer and the model and write down how."""
-    defaults = PocketConfig()
     parser = argparse.ArgumentParser(prog="python -m training.pocket", description=__doc__)
     parser.add_argument("--out", type=Path, default=POCKET_FOLDER, help="folder to write to")
-    parser.add_argument("--steps", type=int, default=defaults.steps)
-    parser.add_argument("--max-seconds", type=float, default=defaults.max_seconds)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--processes", type=int, default=defaults.processes)
     parser.add_argument("--tokenizer-only", action="store_true", help="stop after the tokenizer")
-    arguments = parser.parse_args()
-    config = dataclasses.replace(
-        defaults,
-        steps=arguments.steps,
-        max_seconds=arguments.max_seconds,
-        seed=arguments.seed,
-        processes=arguments.processes,
+    parser.add_argument(
+        "--go-on", action="store_true", help="start from the tokenizer and weights in the folder"
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    cards = load_cards()
-    save_tokenizer(train_tokenizer(corpus_texts(cards), config.vocab_size), arguments.out)
-    if not arguments.tokenizer_only:
-        curve = pretrain(config, arguments.out, _print_measurement)
-        _write_record(arguments.out, config, curve)
+    for field in dataclasses.fields(PocketConfig):
+        name = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(name, type=type(field.default), default=field.default)
+    arguments = vars(parser.parse_args())
+    folder, tokenizer_only = arguments.pop("out"), arguments.pop("tokenizer_only")
+    go_on = arguments.pop("go_on")
+    config = PocketConfig(**arguments)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = json.loads((folder / RECORD).read_text(encoding="utf-8")) if go_on else None
+    if not go_on:
+        save_tokenizer(train_tokenizer(corpus_texts(load_cards()), config.vocab_size), folder)
+    if not tokenizer_only:
+        curve = pretrain(config, folder, _print_measurement, go_on=go_on)
+        _write_record(folder, config, curve, before)
     return 0
 
 
@@ -54,7 +55,9 @@ def _print_measurement(point: Measurement) -> None:
     )
 
 
-def _write_record(folder: Path, config: PocketConfig, curve: list[Measurement]) -> None:
+def _write_record(
+    folder: Path, config: PocketConfig, curve: list[Measurement], before: dict[str, Any] | None
+) -> None:
     cuda = torch.cuda.is_available()
     record = {
         "command": f"python -m training.pocket {' '.join(sys.argv[1:])}".strip(),
@@ -63,9 +66,10 @@ def _write_record(folder: Path, config: PocketConfig, curve: list[Measurement]) 
         "hardware": torch.cuda.get_device_name() if cuda else platform.machine(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "curve": [dataclasses.asdict(point) for point in curve],
+        "before": before,
     }
     text = json.dumps(record, indent=1) + "\n"
-    (folder / "pretraining.json").write_text(text, encoding="utf-8")
+    (folder / RECORD).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
