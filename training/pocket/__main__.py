@@ -8,7 +8,6 @@ import json
 import platform
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -19,31 +18,23 @@ from training.pocket.corpus import corpus_sha256, corpus_texts
 from training.pocket.pretrain import Measurement, PocketConfig, pretrain
 from training.pocket.tokenizer import save_tokenizer, train_tokenizer
 
-RECORD = "pretraining.json"
-
 
 def main() -> int:
     """Train the tokenizer and the model and write down how."""
     parser = argparse.ArgumentParser(prog="python -m training.pocket", description=__doc__)
     parser.add_argument("--out", type=Path, default=POCKET_FOLDER, help="folder to write to")
     parser.add_argument("--tokenizer-only", action="store_true", help="stop after the tokenizer")
-    parser.add_argument(
-        "--go-on", action="store_true", help="start from the tokenizer and weights in the folder"
-    )
     for field in dataclasses.fields(PocketConfig):
         name = f"--{field.name.replace('_', '-')}"
         parser.add_argument(name, type=type(field.default), default=field.default)
     arguments = vars(parser.parse_args())
     folder, tokenizer_only = arguments.pop("out"), arguments.pop("tokenizer_only")
-    go_on = arguments.pop("go_on")
     config = PocketConfig(**arguments)
     folder.mkdir(parents=True, exist_ok=True)
-    before = json.loads((folder / RECORD).read_text(encoding="utf-8")) if go_on else None
-    if not go_on:
-        save_tokenizer(train_tokenizer(corpus_texts(load_cards()), config.vocab_size), folder)
+    save_tokenizer(train_tokenizer(corpus_texts(load_cards()), config.vocab_size), folder)
     if not tokenizer_only:
-        curve = pretrain(config, folder, _print_measurement, go_on=go_on)
-        _write_record(folder, config, curve, before)
+        curve = pretrain(config, folder, _print_measurement)
+        _write_record(folder, config, curve)
     return 0
 
 
@@ -55,9 +46,7 @@ def _print_measurement(point: Measurement) -> None:
     )
 
 
-def _write_record(
-    folder: Path, config: PocketConfig, curve: list[Measurement], before: dict[str, Any] | None
-) -> None:
+def _write_record(folder: Path, config: PocketConfig, curve: list[Measurement]) -> None:
     cuda = torch.cuda.is_available()
     record = {
         "command": f"python -m training.pocket {' '.join(sys.argv[1:])}".strip(),
@@ -66,10 +55,9 @@ def _write_record(
         "hardware": torch.cuda.get_device_name() if cuda else platform.machine(),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "curve": [dataclasses.asdict(point) for point in curve],
-        "before": before,
     }
     text = json.dumps(record, indent=1) + "\n"
-    (folder / RECORD).write_text(text, encoding="utf-8")
+    (folder / "pretraining.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -89,24 +89,14 @@ def _use_fused_kernels() -> None:
 
 
 def pretrain(
-    config: PocketConfig,
-    folder: Path,
-    report: Callable[[Measurement], None],
-    *,
-    go_on: bool = False,
+    config: PocketConfig, folder: Path, report: Callable[[Measurement], None]
 ) -> list[Measurement]:
-    """Train on the corpus and write the weights (bfloat16) beside the tokenizer in `folder`.
-
-    To go on is to start from the weights that are there, whose sizes count instead of the recipe's.
-    """
+    """Train on the corpus and write the weights (bfloat16) beside the tokenizer in `folder`."""
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prompt = PromptFormat.from_folder(folder)
     assert prompt.bos_id is not None
-    if go_on:
-        model = MistralForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).train()
-    else:
-        model = build_model(config, prompt.eos_id, prompt.bos_id).to(device)
+    model = build_model(config, prompt.eos_id, prompt.bos_id).to(device)
     optimizer = _optimizer(model, config)
     heldout = list(_batches(Corpus(load_cards(), prompt).heldout_questions(), config, device))
     curve: list[Measurement] = []
