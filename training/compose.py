@@ -24,7 +24,7 @@ DATA_FOLDER = Path(__file__).parent / "data"
 PAIRS_FILE = DATA_FOLDER / "verbosity_pairs.jsonl"
 HELDOUT_FILE = DATA_FOLDER / "verbosity_heldout.jsonl"
 _INNER_STOP = re.compile(r"[.!?](?=.)")
-_INNER_STOP_FACTOR = 6
+_INNER_STOP_FACTOR = 20
 POCKET_FOLDER = Path(__file__).parent.parent / "models" / "pocket"
 
 NUM_QUESTIONS = 800
