@@ -43,7 +43,7 @@ def use_attention_by_row(model: PreTrainedModel) -> bool:
     return possible
 
 
-def attend_by_row(  # noqa: PLR0913 - as transformers calls it
+def attend_within_rows(  # noqa: PLR0913 - as transformers calls it
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -101,5 +101,5 @@ def _mask(*args: Any, attention_mask: Tensor | None = None, **options: Any) -> T
     return mask
 
 
-AttentionInterface.register(BY_ROW, attend_by_row)
+AttentionInterface.register(BY_ROW, attend_within_rows)
 AttentionMaskInterface.register(BY_ROW, _mask)

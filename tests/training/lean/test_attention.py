@@ -84,7 +84,7 @@ def test_a_sliding_window_holds_the_token_itself_and_those_before_it(model):
     query = torch.randn(1, 2, 6, 8)
     starts = torch.tensor([0, 6], dtype=torch.int32)
 
-    found, _ = attention.attend_by_row(
+    found, _ = attention.attend_within_rows(
         model, query, query, query, None, sliding_window=2, cu_seq_lens_q=starts, max_length_q=6
     )
 
