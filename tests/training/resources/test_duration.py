@@ -11,8 +11,8 @@ PADDED = settings(padding_free=False)
 DENSE = settings(padding_free=True)
 DENSE_NO_DROPOUT = settings(padding_free=True, lora_dropout=0.0)
 
-# Seconds of an epoch of 1,600 rows on one H200: bench/RESULTS.md. The recipe as written is an earlier
-# session's; its later 69.4 s, with cuDNN's attention preparing anew for each length, is missed.
+# Seconds of an epoch of 1,600 rows on one H200: bench/RESULTS.md. The recipe as written is an
+# earlier run's; its later 69.4 s, with cuDNN's attention preparing for each length, is missed.
 MEASURED = [
     ("golden recipe", PADDED, (32, 0), 59.7),
     ("12 GB", DENSE, (15, 17), 34.8),

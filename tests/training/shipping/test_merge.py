@@ -69,7 +69,8 @@ def test_an_adapter_of_the_bundled_base_answers_alike_when_merged(tmp_path):
     report = merge(MergeRequest(adapter, tmp_path / "pocket", source="nf4", dtype="float32"))
 
     assert_answers_alike(adapter, tmp_path / "pocket")
-    assert report.difference.relative < 1e-4
+    # float32 itself is up to 2.4e-3 off float64 on this base, whose logits reach 21
+    assert report.difference.relative < 3e-5
     assert report.template.unequal == ()
 
 
