@@ -31,7 +31,7 @@ train: $(RUNTIME)  ## Train anew: make train CONFIG=training/configs/….yaml
 	$(BIN)/python -m training train --config $(CONFIG)
 
 test: $(TOOLS)  ## Every test that runs on a CPU, under 10 minutes
-	$(BIN)/python -m pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" --numprocesses=2 --dist=loadfile
 
 test-fast: $(TOOLS)  ## The tests that take seconds
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(IN_TURN) .fast-models .fast-others

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from gunicorn import util
+from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import ThreadWorker
 
 
@@ -14,12 +15,19 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]
 
     gunicorn 27.0.1 does so in the thread that accepts connections: every client that leaves its
     side open stops the whole server for two seconds, and a few of them keep it stopped.
+
+    It also leaves when it is told to quit while it hands a request to a thread, where gunicorn's
+    own would wait for ever for a lock that it holds itself.
     """
 
     def init_process(self) -> None:
         """Begin to serve."""
         logging.getLogger("gunicorn.error").addFilter(_is_no_slow_client)
         super().init_process()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Leave at once; the threads need not be told, as the end of the process tells them."""
+        Worker.handle_quit(self, sig, frame)
 
     def handle(self, conn: Any) -> Any:
         """Serve a request; the connection is closed here unless it is kept."""

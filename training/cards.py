@@ -28,6 +28,7 @@ SHORT_WORDS = (5, 16)
 MORE_WORDS = (12, 32)
 MIN_ASKS = 3
 MIN_HINTS = 2
+MAX_ALIASES = 9
 MAX_SHORT_CHARACTERS = 105
 """Keeps a short answer within 28 tokens of the pocket tokenizer."""
 
@@ -127,8 +128,8 @@ def _row_problems(row: Any) -> Iterator[str]:
     if not all(isinstance(text, str) and text.strip() == text and text for text in texts):
         yield "name, phrase and each alias must be non-empty text; aliases is a list"
         return
-    if not 1 <= len(aliases) <= 5:
-        yield "needs 1 to 5 aliases"
+    if not 1 <= len(aliases) <= MAX_ALIASES:
+        yield f"needs 1 to {MAX_ALIASES} aliases"
     for facet in FACETS:
         if facet in row:
             yield from _facet_problems(facet, row[facet], [row["name"], *aliases])

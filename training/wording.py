@@ -164,10 +164,16 @@ def _unknown_word(rng: random.Random) -> str:
     return "".join(syllables)[: rng.randint(2, 8)]
 
 
-def _a_word_short(question: str, rng: random.Random) -> str:
-    words = question.split()
-    words.pop(rng.randrange(len(words)))
-    return " ".join(words) or question
+def beside_another_matter(question: str, stray_words: Sequence[str], rng: random.Random) -> str:
+    """With a piece of running text about something else before or behind it."""
+    start = rng.randrange(len(stray_words))
+    matter = " ".join(stray_words[start : start + rng.randint(4, 14)])
+    return f"{matter} {question}" if rng.random() < 0.6 else f"{question} {matter}"
+
+
+def _words_short(question: str, rng: random.Random) -> str:
+    kept = [word for word in question.split() if rng.random() > 0.15]
+    return " ".join(kept) or question
 
 
 def _with_a_slip(text: str, rng: random.Random) -> str:
@@ -187,7 +193,7 @@ def _lower_case(question: str, rng: random.Random) -> str:
 
 # Each habit with the share of questions that show it.
 _HABITS: tuple[tuple[float, Callable[[str, random.Random], str]], ...] = (
-    (0.10, _a_word_short),
+    (0.20, _words_short),
     (0.10, _with_a_slip),
     (0.15, _without_mark),
     (0.22, _lower_case),

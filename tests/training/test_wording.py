@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from training.questions import normalize
-from training.wording import CLOSINGS, OPENINGS, as_typed, in_context
+from training.wording import CLOSINGS, OPENINGS, as_typed, beside_another_matter, in_context
 
 QUESTION = "How does a tea kettle work?"
 STRAY_WORDS = ("lamp", "Garden,", "seven.", "(slowly)")
@@ -114,3 +114,15 @@ def test_some_people_use_words_of_no_language(typed):
 @pytest.mark.parametrize("question", ["pi", "CI?", "what is a cell"])
 def test_nobody_sends_an_empty_text(question, chance):
     assert all(as_typed(question, STRAY_WORDS, chance).strip() for _ in range(5000))
+
+
+def test_running_text_about_something_else_stands_before_or_behind(chance):
+    matter = [f"w{place}" for place in range(40)]
+    texts = [beside_another_matter(QUESTION, matter, chance) for _ in range(300)]
+    others = [text.replace(QUESTION, "").split() for text in texts]
+    assert all(
+        other == matter[(at := matter.index(other[0])) : at + len(other)] for other in others
+    )
+    assert {len(other) for other in others} >= set(range(4, 15))
+    assert 0.5 < sum(text.endswith(QUESTION) for text in texts) / len(texts) < 0.7
+    assert all(text.endswith(QUESTION) or text.startswith(QUESTION) for text in texts)

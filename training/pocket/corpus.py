@@ -29,7 +29,7 @@ from training.questions import (
     follow_up,
     normalize,
 )
-from training.wording import CLOSINGS, OPENINGS, as_typed
+from training.wording import CLOSINGS, OPENINGS, as_typed, beside_another_matter
 
 _DOUBLE_QUESTIONS = {
     "how": ("What is {phrase} and how does it work?", "Define {name} and say how it works."),
@@ -53,7 +53,7 @@ def corpus_texts(cards: list[Card]) -> Iterator[str]:
             yield from (f" {name} {name[0].upper()}{name[1:]} {name}",) * 80
         for facet, texts in card.facets.items():
             # Answers weigh more than wordings, most of which differ in a word only.
-            for _ in range(20):
+            for _ in range(50):
                 yield f"{texts.short} {texts.more}"
             for question in all_questions(card, facet):
                 yield question
@@ -75,13 +75,13 @@ class Corpus:
         self._cards = cards
         self._prompt = prompt
         self._heldout = heldout_questions(cards)
-        # Words that turn up in other people's questions, as they may in anybody's remark.
+        # What other people say in their questions, as anybody may; none of it names a concept.
         self._stray_words = [
             word
             for card in cards
             for facet in card.facets.values()
-            for text in (facet.short, facet.more, *facet.asks, *facet.hints)
-            for word in text.split()
+            for hint in facet.hints
+            for word in hint.split()
         ]
         self._heldout_wordings = {normalize(question.text) for question in self._heldout}
 
@@ -154,16 +154,20 @@ class Corpus:
     def _wording(self, card: Card, facet: str, rng: random.Random) -> str:
         while True:
             kind = rng.random()
-            if kind < 0.10:
-                question = ask_after_mention(card, facet, rng)
-            elif kind < 0.35:
+            if kind < 0.36:
                 question = rng.choice(card.facets[facet].hints)
-            elif kind < 0.72:
+            elif kind < 0.68:
                 question = rng.choice(card.facets[facet].asks)
-            else:
+            elif kind < 0.92:
                 question = ask(card, facet, rng.choice(TEMPLATES[facet]), rng)
-            if normalize(question) not in self._heldout_wordings:
-                return question
+            else:
+                question = ask_after_mention(card, facet, rng)
+            if normalize(question) in self._heldout_wordings:
+                continue
+            if kind >= 0.36 and rng.random() < 0.25:
+                # the name decides what is asked about, whatever else is told
+                question = beside_another_matter(question, self._stray_words, rng)
+            return question
 
     def _typed(self, question: str, rng: random.Random) -> str:
         """The question as somebody might type it, but never as a held-out one."""

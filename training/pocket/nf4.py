@@ -5,6 +5,8 @@ Serving and adapter training use bitsandbytes; this one lets gradients be comput
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -29,10 +31,16 @@ _CODE = (
 )
 
 
+@functools.cache
+def _code(device: torch.device) -> Tensor:
+    """Made once, since a CUDA graph may not copy from the host."""
+    return torch.tensor(_CODE, device=device)
+
+
 def round_to_nf4(weight: Tensor) -> Tensor:
     """The nearest NF4 values of a weight whose size is a multiple of 64; same shape and dtype."""
     blocks = weight.float().reshape(-1, BLOCK_SIZE)
     scale = blocks.abs().amax(dim=1, keepdim=True).clamp_min(1e-12)
-    code = torch.tensor(_CODE, device=weight.device)
+    code = _code(weight.device)
     nearest = torch.bucketize(blocks / scale, (code[1:] + code[:-1]) / 2)
     return (code[nearest] * scale).reshape(weight.shape).to(weight.dtype)
