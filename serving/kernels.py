@@ -204,7 +204,19 @@ def _expand_nf4(codes, absmax, values, out, num_bytes, BYTES: tl.constexpr):
     tl.store(out + place, both, mask=place < 2 * num_bytes)
 
 
-@triton.jit
+# Rows begin anywhere in the settings of all: for each alignment that their addresses happen to have
+# Triton would compile the kernel anew, half a second in the midst of serving.
+@triton.jit(
+    do_not_specialize_on_alignment=(
+        "suppressed",
+        "temperatures",
+        "top_ps",
+        "top_ks",
+        "min_new",
+        "num_generated",
+        "seeds",
+    )
+)
 def _sample(
     logits,
     suppressed,

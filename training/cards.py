@@ -180,8 +180,10 @@ def _question_problems(
 
 
 def _has_word(text: str, word: str) -> bool:
-    pattern = rf"(?<![a-z0-9]){re.escape(word.lower())}(?![a-z0-9])"
-    return re.search(pattern, text.lower()) is not None
+    text, word = text.lower(), word.lower()
+    if word not in text:  # told so much faster for the thousands of questions without it
+        return False
+    return re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", text) is not None
 
 
 def _length_problems(where: str, text: str, limits: tuple[int, int]) -> Iterator[str]:
