@@ -39,7 +39,7 @@ test-fast: $(TOOLS)  ## The tests that take seconds
 # Two halves at a time, of which only one has to wait for torch. What they print is kept apart by
 # every make but that of macOS.
 WITHOUT_TORCH := dataset $(addprefix test_,$(addsuffix .py, \
-	cards config data_card main questions wording))
+	cards config data_card main questions shipped_configs wording))
 WITH_TORCH := tests/serving tests/test_gpu.py tests/test_train_to_serve.py \
 	$(filter-out $(WITHOUT_TORCH:%=tests/training/%) %/conftest.py %/shapes.py, \
 	$(wildcard tests/training/[a-z]*))

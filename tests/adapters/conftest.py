@@ -1,4 +1,4 @@
-"""Tokenizers trained on a few sentences, and a small adapter folder made with them."""
+"""Tokenizers trained on a few sentences, and prompts and a small adapter folder made with them."""
 
 import json
 
@@ -15,8 +15,8 @@ from tokenizers import (
 )
 
 from adapters.base import BaseFacts
-from adapters.manifest import AdapterManifest
-from adapters.prompts import PromptFormat
+from adapters.manifest import AdapterManifest, AdapterMismatchError, check_adapter
+from adapters.prompts import Message, PromptFormat
 from adapters.styles import STYLES
 
 TEXTS = [
@@ -37,6 +37,70 @@ CONTROL_TOKENS = [
 ]
 # Some models add their control tokens with special=False.
 TOOL_TOKEN = "<|tool_call|>"
+
+# Chat templates as the models' authors publish them.
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception("
+    "'Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}"
+    "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}"
+    "{% endif %}{% endfor %}"
+)
+CHATML = (
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content']"
+    " + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA_2 = (
+    "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
+    "{% set system_message = messages[0]['content'] %}"
+    "{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}"
+    "{% for message in loop_messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception("
+    "'Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{% if loop.index0 == 0 and system_message != false %}{% set content = '<<SYS>>\n'"
+    " + system_message + '\n<</SYS>>\n\n' + message['content'] %}"
+    "{% else %}{% set content = message['content'] %}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + content.strip() + ' ' + eos_token }}"
+    "{% endif %}{% endfor %}"
+)
+ZEPHYR = (
+    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+    "{{ '<|user|>\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'system' %}\n"
+    "{{ '<|system|>\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'assistant' %}\n"
+    "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n"
+    "{% endfor %}"
+)
+FORMS = {
+    "mistral": (MISTRAL, "<s>", "</s>"),
+    "chatml": (CHATML, None, "<|im_end|>"),
+    "llama_2": (LLAMA_2, "<s>", "</s>"),
+    "zephyr": (ZEPHYR, "<s>", "</s>"),
+}
+FORMS_WITH_SYSTEM = ("chatml", "llama_2", "zephyr")
+
+QUESTION = [Message("user", "What is rate limiting?")]
+ANSWER = "It caps how many requests a client may send."
+CONVERSATION = [
+    Message("user", "What is TCP?"),
+    Message("assistant", "A protocol."),
+    Message("user", "And UDP?"),
+]
+
+# What `adapter_folder` holds besides its manifest.
+FILES = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "chat_template.jinja",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +170,36 @@ def tokenizer_json(request) -> str:
     return request.getfixturevalue(request.param)
 
 
+@pytest.fixture(params=FORMS)
+def form(request):
+    return request.param
+
+
+@pytest.fixture
+def prompt_format(form, tokenizer_json):
+    """Every template with every tokenizer."""
+    return make_format(form, tokenizer_json)
+
+
+@pytest.fixture
+def mistral(byte_level_json):
+    return make_format("mistral", byte_level_json)
+
+
+def make_format(name, tokenizer_json):
+    template, bos_token, eos_token = FORMS[name]
+    return PromptFormat(tokenizer_json, template, bos_token=bos_token, eos_token=eos_token)
+
+
+def whole_text(tokenizer_json, ids):
+    """The text of ids with every control token in it."""
+    return Tokenizer.from_str(tokenizer_json).decode(ids, skip_special_tokens=False)
+
+
+def is_inside(ids, whole):
+    return any(whole[start : start + len(ids)] == ids for start in range(len(whole)))
+
+
 @pytest.fixture
 def base() -> BaseFacts:
     return BaseFacts(
@@ -145,3 +239,13 @@ def manifest(adapter_folder, base) -> AdapterManifest:
         training={"config": {"learning_rate": 0.0002, "name": "größer"}, "seed": 0},
         scores={"perplexity": {"before": 12.5, "after": 3.25}},
     ).save(adapter_folder)
+
+
+def problems_of(folder, base=None):
+    """What `check_adapter` finds wrong; every problem must be in the message too."""
+    with pytest.raises(AdapterMismatchError) as caught:
+        check_adapter(folder, base)
+    for problem in caught.value.problems:
+        assert problem in str(caught.value)
+    assert str(folder) in str(caught.value)
+    return caught.value.problems

@@ -3,14 +3,9 @@
 import pytest
 
 from adapters.prompts import Message
-from tests.adapters.test_prompts import CONVERSATION, FORMS, QUESTION, make_format
+from tests.adapters.conftest import CONVERSATION, QUESTION
 
 STYLE = "<STYLE_TERSE>"
-
-
-@pytest.fixture(params=FORMS)
-def prompt_format(request, tokenizer_json):
-    return make_format(request.param, tokenizer_json)
 
 
 @pytest.mark.parametrize("style_token", [STYLE, None])

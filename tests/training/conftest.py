@@ -13,6 +13,7 @@ from training.compose import POCKET_FOLDER
 from training.wording import CLOSINGS, OPENINGS
 
 ROOT = Path(__file__).parents[2]
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 KETTLE = {
     "name": "tea kettle",
@@ -64,6 +65,19 @@ KETTLE = {
         "more": "The crust slows heating down; vinegar dissolves it within an hour or so at home.",
     },
 }
+
+
+def check_golden_values(config, optimizer="adamw_torch"):
+    assert config.quantization == "nf4"
+    assert (config.lora_r, config.lora_alpha, config.lora_dropout) == (16, 32, 0.05)
+    assert config.target_modules == LINEAR_LAYERS
+    assert config.learning_rate == 2e-4
+    assert config.lr_scheduler == "cosine"
+    assert config.warmup_fraction == 0.03
+    assert config.optimizer == optimizer
+    assert config.weight_decay == 0.0
+    assert (config.epochs, config.max_steps) == (1, -1)
+    assert config.effective_batch_size == 16
 
 
 def without_remarks(question: str) -> str:

@@ -25,7 +25,9 @@ NOT_LEARNED = -100
 """Target of a place from which nothing is to be told; what cross-entropy leaves out by default."""
 _Ids = numpy.typing.NDArray[numpy.int64]
 _CHUNK = 4_000
-_STEP = 16
+"""Examples that a process encodes at a time."""
+_LENGTH_UNIT = 16
+"""Rows are padded to a multiple of it, so that there are few shapes."""
 
 
 @dataclass(frozen=True)
@@ -97,4 +99,4 @@ def _batch(group: list[Example], batch_tokens: int) -> Batch:
 
 
 def _padded(example: Example) -> int:
-    return -(-len(example.input_ids) // _STEP) * _STEP
+    return -(-len(example.input_ids) // _LENGTH_UNIT) * _LENGTH_UNIT

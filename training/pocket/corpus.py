@@ -154,7 +154,8 @@ class Corpus:
     def _wording(self, card: Card, facet: str, rng: random.Random) -> str:
         while True:
             kind = rng.random()
-            if kind < 0.36:
+            names_concept = kind >= 0.36
+            if not names_concept:
                 question = rng.choice(card.facets[facet].hints)
             elif kind < 0.68:
                 question = rng.choice(card.facets[facet].asks)
@@ -164,7 +165,7 @@ class Corpus:
                 question = ask_after_mention(card, facet, rng)
             if normalize(question) in self._heldout_wordings:
                 continue
-            if kind >= 0.36 and rng.random() < 0.25:
+            if names_concept and rng.random() < 0.25:
                 # the name decides what is asked about, whatever else is told
                 question = beside_another_matter(question, self._stray_words, rng)
             return question

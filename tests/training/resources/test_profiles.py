@@ -5,9 +5,8 @@ import re
 import pytest
 
 from adapters.prompts import PromptFormat
-from tests.training.conftest import ROOT
+from tests.training.conftest import ROOT, check_golden_values
 from tests.training.shapes import MISTRAL_7B, TINYLLAMA
-from tests.training.test_config import check_golden_values
 from training.compose import POCKET_FOLDER
 from training.config_file import load_config
 from training.resources.duration import estimate_seconds
