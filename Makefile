@@ -69,7 +69,7 @@ bench: $(RUNTIME)  ## Measure the naive server on the bundled model
 data: $(RUNTIME)  ## Compose the style examples from the concept cards
 	$(BIN)/python -m training.compose
 
-pocket: $(RUNTIME)  ## Pre-train the bundled base anew (minutes on a GPU, many hours on a CPU)
+pocket: $(RUNTIME)  ## Pre-train the bundled base anew (minutes on a GPU, days on a CPU)
 	$(BIN)/python -m training.pocket
 
 image:  ## Build the container image

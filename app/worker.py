@@ -26,7 +26,7 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]
         super().init_process()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Leave at once; the threads need not be told, as the end of the process tells them."""
+        """Leave as soon as the threads are done; the end of the process tells them."""
         Worker.handle_quit(self, sig, frame)
 
     def handle(self, conn: Any) -> Any:

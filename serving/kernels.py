@@ -205,7 +205,7 @@ def _expand_nf4(codes, absmax, values, out, num_bytes, BYTES: tl.constexpr):
 
 
 # Rows begin anywhere in the settings of all: for each alignment that their addresses happen to have
-# Triton would compile the kernel anew, half a second in the midst of serving.
+# Triton would compile the kernel anew, in the midst of serving.
 @triton.jit(
     do_not_specialize_on_alignment=(
         "suppressed",

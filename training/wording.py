@@ -165,7 +165,7 @@ def _unknown_word(rng: random.Random) -> str:
 
 
 def beside_another_matter(question: str, stray_words: Sequence[str], rng: random.Random) -> str:
-    """With a piece of running text about something else before or behind it."""
+    """With 4 to 14 words in a row, which are about something else, before or behind it."""
     start = rng.randrange(len(stray_words))
     matter = " ".join(stray_words[start : start + rng.randint(4, 14)])
     return f"{matter} {question}" if rng.random() < 0.6 else f"{question} {matter}"
@@ -191,7 +191,7 @@ def _lower_case(question: str, rng: random.Random) -> str:
     return question.lower()
 
 
-# Each habit with the share of questions that show it.
+# Each habit with the share of questions on which it is tried.
 _HABITS: tuple[tuple[float, Callable[[str, random.Random], str]], ...] = (
     (0.20, _words_short),
     (0.10, _with_a_slip),

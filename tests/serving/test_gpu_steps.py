@@ -16,6 +16,7 @@ from serving.base_model import load_base
 from serving.config import EngineConfig
 from serving.core import EngineCore
 from serving.loader import attach_adapter, load
+from serving.sampler import Rows
 from serving.sampling import SamplingParams
 from serving.scheduler import Job
 
@@ -129,6 +130,24 @@ def test_attention_reads_the_runs_of_its_rows_only(random, counts, heads):
 
     assert error(chosen, wanted) < 5e-3
     assert error(flash, wanted) < 5e-3
+
+
+def test_the_kernel_that_chooses_is_compiled_once_wherever_rows_begin(random):
+    from serving import kernels
+
+    vocab_size, device = 50, torch.device("cuda")
+    rows = Rows(8, vocab_size, 0, device)
+    nothing = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+    rows.fill(0, [(SamplingParams(temperature=1.0), 0, 1)] * 8, nothing)
+    eos_ids = torch.tensor([3], device=device)
+    variants, *_ = kernels._sample.device_caches[torch.cuda.current_device()]
+
+    counts = set()
+    for first in range(5):
+        kernels.sample(random(2, vocab_size), rows.settings(slice(first, first + 2)), eos_ids)
+        counts.add(len(variants))
+
+    assert len(counts) == 1
 
 
 @pytest.fixture(scope="module")

@@ -88,18 +88,13 @@ def test_malformed_rows_are_told_without_a_traceback(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("value", "left"),
-    [
-        ("base_model=models/nowhere", ["store"]),
-        ("device=cuda", []),
-        ("lr_scheduler=odd", ["store"]),
-    ],
-)
-def test_what_only_the_libraries_can_tell_is_told_and_no_file_is_left(tmp_path, value, left):
+@pytest.mark.parametrize("value", ["base_model=models/nowhere", "device=cuda", "lr_scheduler=odd"])
+def test_what_only_the_libraries_can_tell_is_told_and_no_file_is_left(tmp_path, value):
     result = train(*POCKET, "--set", value, "--set", f"output={tmp_path / 'store' / 'pocket'}")
     assert result.returncode == 2
     told = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
     assert value.partition("=")[2] in told
     assert "Traceback" not in result.stderr
-    assert [path.name for path in tmp_path.rglob("*")] == left
+    made = list(tmp_path.rglob("*"))
+    assert not any(path.is_file() for path in made)
+    assert value != "device=cuda" or made == []  # told before any folder is made

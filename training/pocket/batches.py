@@ -76,10 +76,18 @@ def _corpus(folder: Path) -> Corpus:
 
 
 def batches_of(examples: list[Example], batch_tokens: int) -> Iterator[Batch]:
-    """All examples, rows of like length together; at most `batch_tokens` a batch with padding."""
-    groups: list[list[Example]] = [[]]
+    """All examples, rows of like length together; at most `batch_tokens` a batch with padding.
+
+    Raises:
+        ValueError: an example is longer than that.
+    """
+    groups: list[list[Example]] = []
     for example in sorted(examples, key=lambda example: len(example.input_ids)):
-        if (len(groups[-1]) + 1) * _padded(example) > batch_tokens:
+        if _padded(example) > batch_tokens:
+            raise ValueError(
+                f"batch_tokens must be at least {_padded(example)}: an example is that long"
+            )
+        if not groups or (len(groups[-1]) + 1) * _padded(example) > batch_tokens:
             groups.append([])
         groups[-1].append(example)
     return (_batch(group, batch_tokens) for group in groups)

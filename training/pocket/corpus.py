@@ -75,7 +75,7 @@ class Corpus:
         self._cards = cards
         self._prompt = prompt
         self._heldout = heldout_questions(cards)
-        # What other people say in their questions, as anybody may; none of it names a concept.
+        # What other people say in their questions; mostly without the name of a concept.
         self._stray_words = [
             word
             for card in cards
@@ -166,7 +166,7 @@ class Corpus:
             if normalize(question) in self._heldout_wordings:
                 continue
             if names_concept and rng.random() < 0.25:
-                # the name decides what is asked about, whatever else is told
+                # the name in the question decides what is asked about, whatever else is told
                 question = beside_another_matter(question, self._stray_words, rng)
             return question
 

@@ -30,7 +30,7 @@ class PocketConfig:
     num_key_value_heads: int = 2
     intermediate_size: int = 960
     max_position_embeddings: int = 2048
-    steps: int = 11500
+    steps: int = 48750
     """Optimizer steps."""
     max_seconds: float = 0.0
     """End by then, with fewer steps if need be; 0 for no limit. The schedule fits what is left."""

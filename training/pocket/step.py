@@ -23,7 +23,7 @@ def answer_loss(model: MistralForCausalLM, batch: Batch, rounded: bool) -> Tenso
         batch: On the model's device.
         rounded: Whether the weights of the layers are seen as they are in NF4.
     """
-    # Cached casts would be of weights that a replayed step has since changed.
+    # no cache, as PyTorch advises for what is recorded in CUDA graphs
     with torch.autocast(
         batch.ids.device.type, torch.bfloat16, enabled=batch.ids.is_cuda, cache_enabled=False
     ):

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import random
 
 import pytest
 
@@ -167,6 +168,15 @@ def test_held_out_questions_are_answered_at_a_middling_length(corpus, pocket_pro
         facet = held.card.facets[held.facet]
         assert turns_of(example, pocket_prompt) == [held.text]
         assert answer_of(example, pocket_prompt) == f"{facet.short} {facet.more}"
+
+
+def test_only_questions_that_name_their_concept_stand_beside_another_matter(corpus, cards):
+    facet, rng = cards[0].facets["how"], random.Random(1)
+    wordings = [corpus._wording(cards[0], "how", rng) for _ in range(400)]
+    for asked, has_company in ((facet.asks, True), (facet.hints, False)):
+        assert len(set(wordings).intersection(asked)) > 5
+        accompanied = [w for w in wordings for text in asked if text in w and text != w]
+        assert bool(accompanied) == has_company
 
 
 # What the tokenizer learns from

@@ -57,6 +57,16 @@ def test_a_length_has_one_shape_however_many_rows_there_are():
     assert batch_of([9]).ids.shape == batch_of([9, 10, 12]).ids.shape == (6, 16)
 
 
+@pytest.mark.parametrize("lengths", [[40], [5, 40]])
+def test_an_example_that_is_too_long_is_told(lengths):
+    with pytest.raises(ValueError, match="batch_tokens must be at least 48"):
+        list(batches_of(examples_of(lengths), 32))
+
+
+def test_no_examples_make_no_batch():
+    assert list(batches_of([], 32)) == []
+
+
 # Loss
 
 
@@ -121,17 +131,21 @@ def test_only_matrices_but_not_the_embedding_decay():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rounded", [False, True])
-def test_a_replayed_step_is_the_step(rounded):
+def test_a_replayed_step_is_the_step():
     batches = [
         batch_of(lengths).to(torch.device("cuda"))
         for lengths in ([9, 12, 16], [30, 20], [5], [31, 17, 18], [6, 7, 8, 9], [25])
     ]
     models = [tiny_model().cuda(), tiny_model().cuda()]
     steps = [Step(models[0], 0.1), ReplayedStep(models[1], 0.1)]
+    computed = []
+    models[1].model.norm.register_forward_hook(lambda *_: computed.append(True))
     for turn in range(4):
+        computed.clear()
         for batch in batches:
-            losses = [learn(batch, 1e-3 * (turn + 1), rounded).item() for learn in steps]
+            losses = [learn(batch, 1e-3 * (turn + 1), rounded=turn >= 2).item() for learn in steps]
             assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+        # Both lengths come three times a turn: each is computed, recorded and replayed.
+        assert bool(computed) == (turn in (0, 2))
     for weight, expected in zip(models[1].parameters(), models[0].parameters(), strict=True):
         torch.testing.assert_close(weight, expected, atol=2e-3, rtol=0)
