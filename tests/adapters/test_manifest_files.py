@@ -39,6 +39,7 @@ def test_any_changed_byte_of_a_large_file_is_refused(adapter_folder, manifest, n
     assert refused_positions(path, positions, lambda byte: byte ^ 1) == len(positions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bit", [0, 5])
 def test_any_changed_byte_of_the_manifest_is_refused(adapter_folder, manifest, bit):
     path = adapter_folder / "manifest.json"

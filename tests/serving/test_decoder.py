@@ -20,6 +20,8 @@ from serving.decoder import Decoder
 from serving.linear import projection
 from tests.serving.test_attention import step_of
 
+pytestmark = pytest.mark.slow
+
 MAX_LENGTH = 48
 SIZES = {
     "vocab_size": 96,

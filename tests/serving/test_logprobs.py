@@ -19,6 +19,8 @@ from tests.serving.conftest import NUM_TOKENS
 from tests.serving.fakes import HashModel, Poison, ScriptedModel, finish
 from tests.serving.test_decoder import SIZES, build, logits_of
 
+pytestmark = pytest.mark.slow
+
 EOS = 2
 MAX_LENGTH = 128
 LARGER = {**SIZES, "vocab_size": NUM_TOKENS, "max_position_embeddings": MAX_LENGTH}

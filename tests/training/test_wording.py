@@ -57,6 +57,11 @@ def test_the_same_chance_types_the_same():
     assert once == twice
 
 
+@pytest.fixture(scope="module")
+def typed_by_many():
+    return {as_typed(QUESTION, STRAY_WORDS, random.Random(n)) for n in range(20_000)}
+
+
 def test_some_people_type_the_question_as_it_is(typed):
     assert 0.1 < sum(text == QUESTION for text in typed) / len(typed) < 0.5
 
@@ -72,9 +77,8 @@ def test_some_people_type_the_question_as_it_is(typed):
     ],
     ids=["lower case", "last word left out", "a word left out", "a letter", "swapped"],
 )
-def test_some_people_type_in_haste(habit):
-    typed = {as_typed(QUESTION, STRAY_WORDS, random.Random(n)) for n in range(20_000)}
-    assert habit in typed
+def test_some_people_type_in_haste(typed_by_many, habit):
+    assert habit in typed_by_many
 
 
 def test_some_people_leave_out_the_mark(typed):
