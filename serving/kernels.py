@@ -206,17 +206,10 @@ def _expand_nf4(codes, absmax, values, out, num_bytes, BYTES: tl.constexpr):
 
 # Rows begin anywhere in the settings of all: for each alignment that their addresses happen to have
 # Triton would compile the kernel anew, in the midst of serving.
-@triton.jit(
-    do_not_specialize_on_alignment=(
-        "suppressed",
-        "temperatures",
-        "top_ps",
-        "top_ks",
-        "min_new",
-        "num_generated",
-        "seeds",
-    )
-)
+_OF_ROWS = ["suppressed", "temperatures", "top_ps", "top_ks", "min_new", "num_generated", "seeds"]
+
+
+@triton.jit(do_not_specialize_on_alignment=_OF_ROWS)
 def _sample(
     logits,
     suppressed,
